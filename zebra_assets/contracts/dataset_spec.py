@@ -1,0 +1,120 @@
+"""`manifests/<dataset>/dataset.yaml`: the recipe by which rows become a manifest. Written by people."""
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from zebra_assets.contracts.names import Name
+from zebra_assets.contracts.noun import Noun
+from zebra_assets.contracts.yaml_source import parse
+from zebra_assets.errors import SpecInvalid
+
+Dtype = Literal["int64", "float64", "string", "bool", "date", "timestamp"]
+SplitName = Literal["train", "valid", "test"]
+SPLITS: tuple[SplitName, ...] = ("train", "valid", "test")
+_DEFAULT_FRACTIONS: dict[SplitName, float] = {"train": 0.7, "valid": 0.15, "test": 0.15}
+
+
+class SourceSpec(Noun):
+    """Where rows come from: a connector's kind and its own options."""
+
+    connector: str = Field(min_length=1, max_length=200)
+    path: str | None = Field(default=None, description="File, glob or URL; relative paths start at the project root.")
+    query: str | None = Field(default=None, description="One SELECT, for the sql connector.")
+    url: str | None = Field(default=None, description="Connection or service URL; a secret is written ${NAME} and read from settings.")
+    parameters: dict[str, Any] = Field(default_factory=dict, description="Bound query parameters, or the connector's own options.")
+
+
+class ColumnSpec(Noun):
+    """One column's promise."""
+
+    dtype: Dtype
+    nullable: bool = False
+    unique: bool = False
+    min: float | None = None
+    max: float | None = None
+    values: list[str | int | bool] | None = Field(default=None, description="The only values allowed.")
+    description: str = ""
+
+
+class LabelSpec(Noun):
+    """What is to be predicted."""
+
+    column: str
+    type: Literal["binary", "multiclass", "regression"]
+    positive: str | int | bool | None = None
+
+    @model_validator(mode="after")
+    def _binary_needs_a_positive(self) -> Self:
+        if self.type == "binary" and self.positive is None:
+            raise ValueError("a binary label needs `positive`, the value that counts as 1")
+        return self
+
+
+class SplitSpec(Noun):
+    """How rows are divided. A row's split depends on its key alone, so it stays when other rows come or go."""
+
+    strategy: Literal["hash"] = "hash"
+    fractions: dict[Literal["train", "valid", "test"], float] = Field(default_factory=lambda: {"train": 0.7, "valid": 0.15, "test": 0.15})
+    salt: str = Field(default="", max_length=100)
+
+    @model_validator(mode="after")
+    def _fractions_sum_to_one(self) -> Self:
+        if "train" not in self.fractions or any(f <= 0 for f in self.fractions.values()):
+            raise ValueError("fractions need a train share and must all be above 0")
+        if abs(sum(self.fractions.values()) - 1) > 1e-9:
+            raise ValueError(f"fractions sum to {sum(self.fractions.values()):g}, not 1")
+        return self
+
+
+class Expectations(Noun):
+    """Bounds on the table as a whole."""
+
+    min_rows: int = Field(default=1, ge=1)
+    max_rows: int | None = Field(default=None, ge=1)
+    max_null_fraction: float = Field(default=1.0, ge=0, le=1, description="Per nullable column.")
+
+
+class DatasetSpec(Noun):
+    """One dataset as its team declared it."""
+
+    schema_version: Literal[1] = 1
+    name: Name
+    description: str = ""
+    owner: str | None = Field(default=None, pattern=r"^(team:[A-Za-z0-9_-]+|[^@\s]+@[^@\s]+\.[^@\s]+)$")
+    source: SourceSpec
+    columns: dict[str, ColumnSpec] = Field(min_length=1, max_length=2000)
+    label: LabelSpec | None = None
+    key: list[str] = Field(default_factory=list, description="Columns that identify a row; their order is the canonical order of rows.")
+    splits: SplitSpec = Field(default_factory=SplitSpec)
+    expectations: Expectations = Field(default_factory=Expectations)
+    sensitive: list[str] = Field(default_factory=list, description="Columns whose values are masked in messages.")
+    schedule: str = Field(default="0 */6 * * *", description="Cron line of the regular ingest.")
+
+    @model_validator(mode="after")
+    def _named_columns_exist(self) -> Self:
+        for what, names in (("key", self.key), ("label.column", [self.label.column] if self.label else []), ("sensitive", self.sensitive)):
+            for name in names:
+                if name not in self.columns:
+                    raise ValueError(f"{what} names column {name!r}, which `columns` does not list")
+        for name in self.key:
+            if self.columns[name].nullable:
+                raise ValueError(f"key column {name!r} is nullable; a key must identify every row")
+        if self.label and self.columns[self.label.column].nullable:
+            raise ValueError(f"label column {self.label.column!r} is nullable; rows without a label cannot be learnt from")
+        return self
+
+
+def load_dataset_spec(folder: Path) -> DatasetSpec:
+    """Read ``folder/dataset.yaml``.
+
+    Raises:
+        NotFound, SpecInvalid: see `yaml_source.parse`; also when the name differs from the folder's.
+    """
+    spec = parse(DatasetSpec, folder / "dataset.yaml")
+    if spec.name != folder.name:
+        raise SpecInvalid(
+            f"{folder / 'dataset.yaml'}: name is '{spec.name}' but the folder is '{folder.name}'.", fix=f"name: {folder.name}"
+        )
+    return spec

@@ -1,0 +1,130 @@
+"""The Dataset Manifest: one immutable version of a dataset, named by what its rows say.
+
+The id is ``<dataset>-<first 16 hex of hashes.content>``, and is the Dagster partition key. `hashes.content` covers the
+logical content only: columns, label and split definitions, key and rows. `created_at`, `source`, `stats` and `artifacts` describe and locate, and stay out of it.
+"""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import Field
+
+from zebra_assets.contracts.dataset_spec import Dtype, LabelSpec, SplitSpec
+from zebra_assets.contracts.digest import digest_of
+from zebra_assets.contracts.names import Digest, ManifestId, Name
+from zebra_assets.contracts.noun import Noun
+
+
+class Column(Noun):
+    """A column as stored."""
+
+    name: str
+    dtype: Dtype
+    nullable: bool
+
+
+class Schema(Noun):
+    """Columns in stored order, what identifies a row and what is to be predicted."""
+
+    columns: list[Column]
+    key: list[str]
+    label: LabelSpec | None
+
+    def features(self) -> list[str]:
+        """Column names that are neither key nor label, in stored order."""
+        apart = {*self.key, self.label.column if self.label else None}
+        return [c.name for c in self.columns if c.name not in apart]
+
+
+class Source(Noun):
+    """Where the rows came from, as far as it can be told again. Secrets are references, never values."""
+
+    connector: str
+    location: str
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    revision: str | None = Field(default=None, description="Digest or version of the source, where it offers one.")
+
+
+class Artifact(Noun):
+    """One split as a Parquet blob."""
+
+    split: str
+    key: str = Field(description="Key in the object store; the store's URL is a setting, so stores can move.")
+    uri: str = Field(description="Where it was written.")
+    digest: Digest
+    bytes: int
+    rows: int
+
+
+class ColumnStats(Noun):
+    """A column's summary over the train split: the drift baseline, so that no later step needs the raw rows.
+
+    Numeric columns: `edges` are the bin edges (n+1 ascending quantiles) and `counts` the rows per bin (n).
+    Other columns: `values` are the most frequent values as text and `counts` their rows; `other` is the rest.
+    """
+
+    kind: Literal["numeric", "categorical"]
+    rows: int
+    nulls: int
+    mean: float | None = None
+    std: float | None = None
+    min: float | None = None
+    max: float | None = None
+    edges: list[float] = Field(default_factory=list)
+    values: list[str] = Field(default_factory=list)
+    counts: list[int] = Field(default_factory=list)
+    other: int = 0
+
+
+class Stats(Noun):
+    """Counts of the whole and summaries of the train split."""
+
+    rows: int
+    rows_by_split: dict[str, int]
+    null_fraction: dict[str, float]
+    columns: dict[str, ColumnStats]
+
+
+class Hashes(Noun):
+    """`content` names the rows; `blocks` are the row blocks' digests it was combined from, in order."""
+
+    algorithm: Literal["zebra-rows-v1"] = "zebra-rows-v1"
+    content: Digest
+    blocks: list[Digest]
+    block_rows: int
+
+
+class Manifest(Noun):
+    """One immutable dataset version."""
+
+    schema_version: Literal[1] = 1
+    id: ManifestId
+    dataset: Name
+    created_at: datetime
+    source: Source
+    columns: Schema = Field(alias="schema")
+    splits: SplitSpec
+    stats: Stats
+    artifacts: list[Artifact]
+    hashes: Hashes
+
+    def artifact(self, split: str) -> Artifact | None:
+        """The blob of a split, or None where the manifest has no such split."""
+        return next((a for a in self.artifacts if a.split == split), None)
+
+
+class Bundle(Noun):
+    """The manifests a model reads when its roles name different datasets; its digest is the partition key."""
+
+    model: Name
+    roles: dict[str, ManifestId]
+
+    @property
+    def id(self) -> str:
+        """``<model>-<16 hex>``: a legal manifest id."""
+        return f"{self.model}-{digest_of(self.roles)[:16]}"
+
+
+def manifest_id(dataset: str, content: str) -> str:
+    """The id of rows with digest ``content`` (64 hex) in ``dataset``."""
+    return f"{dataset}-{content[:16]}"

@@ -1,0 +1,199 @@
+"""Ports: what the stations ask of the world. Adapters implement them; tests use the real adapters on temporary stores.
+
+Every method may raise `Unavailable` when its store cannot be reached.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from zebra_assets.contracts.events import Event, PredictionEvent
+from zebra_assets.contracts.manifest import Manifest
+from zebra_assets.contracts.promotion import Promotion
+from zebra_assets.contracts.run import Run
+from zebra_assets.contracts.verdicts import DriftReport, EvalReport, GateDecision
+
+Record = Run | EvalReport | GateDecision | DriftReport
+
+
+class ObjectStore(Protocol):
+    """Blobs by key (``a/b/c.parquet``); keys never start with '/' or contain '..'."""
+
+    url: str
+
+    def put(self, key: str, data: bytes | Path, *, overwrite: bool = False) -> str:
+        """Store ``data`` under ``key`` and return its URI; durable and read back when this returns.
+
+        Without ``overwrite`` the write is conditional: the same bytes already there are a success, others raise `Conflict`.
+        """
+        ...
+
+    def get(self, key: str) -> bytes:
+        """The bytes of ``key``; `NotFound` where there are none."""
+        ...
+
+    def fetch(self, key: str) -> Path:
+        """A local, read-only file with the bytes of ``key`` and its suffix (downloaded once, cached by key)."""
+        ...
+
+    def exists(self, key: str) -> bool: ...
+    def list(self, prefix: str) -> Iterator[str]:
+        """Keys below ``prefix``, sorted."""
+        ...
+
+    def uri(self, key: str) -> str: ...
+
+
+class Manifests(Protocol):
+    """The committed manifests of a project: JSON files in manifests/, mirrored in the object store."""
+
+    def commit(self, manifest: Manifest) -> bool:
+        """Make the manifest visible, last and atomically; True when new, False when it was there already.
+
+        Raises `Refused` when an artifact it names is absent or has other bytes, `Conflict` when the id exists for other content.
+        """
+        ...
+
+    def get(self, manifest_id: str) -> Manifest:
+        """Raises `NotFound`, naming `mlops ingest`."""
+        ...
+
+    def list(self, dataset: str | None = None) -> list[Manifest]:
+        """Manifests, newest first."""
+        ...
+
+
+class Records(Protocol):
+    """Runs and verdicts by id, in the state database."""
+
+    def save(self, record: Record) -> None:
+        """Insert, or replace the record of the same id."""
+        ...
+
+    def run(self, run_id: str) -> Run | None: ...
+    def report(self, report_id: str) -> EvalReport | None: ...
+    def decision(self, decision_id: str) -> GateDecision | None: ...
+    def decision_for(self, run_id: str) -> GateDecision | None:
+        """The newest decision about a run."""
+        ...
+
+    def report_for(self, run_id: str) -> EvalReport | None:
+        """The newest report about a run."""
+        ...
+
+    def runs(self, model: str | None = None, limit: int = 50) -> list[Run]:
+        """Newest first."""
+        ...
+
+    def drifts(self, model: str, after: int = 0, limit: int = 50) -> list[tuple[int, DriftReport]]:
+        """(sequence, report) pairs with sequence > ``after``, oldest first."""
+        ...
+
+
+class Ledger(Protocol):
+    """Append-only truth about aliases."""
+
+    def head(self, model: str, alias: str) -> Promotion | None:
+        """The row with the highest seq: what the alias names now."""
+        ...
+
+    def append(self, promotion: Promotion) -> None:
+        """Insert ``promotion`` as head; `Conflict` unless its seq is exactly head + 1 and from_version the head's version."""
+        ...
+
+    def done(self, model: str, alias: str, seq: int) -> None:
+        """Mark the projection of a row as applied."""
+        ...
+
+    def history(self, model: str, alias: str) -> list[Promotion]:
+        """Rows, newest first."""
+        ...
+
+    def heads(self) -> list[Promotion]:
+        """The head of every model and alias."""
+        ...
+
+
+class EventStore(Protocol):
+    """Typed facts, each stored exactly once."""
+
+    def append(self, events: list[Event]) -> int:
+        """Store events durably; how many were new (the others had a known event_id)."""
+        ...
+
+    def predictions(self, model: str, *, version: str | None = None, limit: int = 5000) -> list[PredictionEvent]:
+        """The newest ``limit`` predictions, oldest first."""
+        ...
+
+    def count(self, model: str, type: str = "prediction_event", *, version: str | None = None) -> int: ...
+
+
+class AuditLog(Protocol):
+    """Append-only, chained record of who did what."""
+
+    def append(self, actor: str, action: str, subject: str, body: Mapping[str, Any]) -> int:
+        """Durably append and return the sequence number. If this raises, the action must not happen."""
+        ...
+
+
+class Tracker(Protocol):
+    """MLflow tracking: one ZebraOps run is one MLflow run, found by the tag zebra.run_id."""
+
+    uri: str
+
+    def start(self, experiment: str, run: Run, tags: Mapping[str, str]) -> str:
+        """Find or create the MLflow run of ``run`` and return its id."""
+        ...
+
+    def log(
+        self, mlflow_run_id: str, *, params: Mapping[str, Any] = ..., metrics: Mapping[str, float] = ..., tags: Mapping[str, str] = ...
+    ) -> None: ...
+    def log_files(self, mlflow_run_id: str, folder: Path, into: str = "") -> None:
+        """Upload a folder's files as artifacts below ``into``."""
+        ...
+
+    def finish(self, mlflow_run_id: str, state: Literal["finished", "failed", "cancelled"]) -> None: ...
+
+
+class Registry(Protocol):
+    """MLflow model registry."""
+
+    def register(self, run: Run, model_dir: Path, digest: str) -> str:
+        """The version holding ``model_dir`` for ``run``; the same run and digest again give the same version."""
+        ...
+
+    def download(self, model: str, version: str, into: Path) -> Path:
+        """Copy the version's files below ``into`` and return the model folder. `NotFound` when there is no such version."""
+        ...
+
+    def alias(self, model: str, alias: str) -> str | None:
+        """The version an alias names in MLflow, or None."""
+        ...
+
+    def set_alias(self, model: str, alias: str, version: str) -> None:
+        """Point the alias at a version. Called by `promotion/promote` only."""
+        ...
+
+    def url(self, model: str, version: str) -> str | None:
+        """A link a person can open, where MLflow is a server."""
+        ...
+
+
+class Launcher(Protocol):
+    """Where a training process executes. `local` starts it here; others start it elsewhere with the same contract."""
+
+    def run(self, argv: list[str], *, env: Mapping[str, str], cwd: Path, timeout_s: float, log: Any) -> tuple[int, list[str]]:
+        """Run to the end, calling ``log(line)`` per line; the exit code and the last 20 lines of stderr.
+
+        On timeout or cancel the whole process group is killed; a timeout raises `TrainingFailed`.
+        """
+        ...
+
+
+class Locks(Protocol):
+    """Mutual exclusion that a killed holder releases."""
+
+    def hold(self, name: str) -> AbstractContextManager[None]:
+        """Hold the named lock; raises `Conflict` at once when another process holds it."""
+        ...

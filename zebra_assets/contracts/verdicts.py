@@ -1,0 +1,101 @@
+"""Verdicts: EvalReport, GateDecision, DriftReport. Each names exactly what it judged."""
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import Field
+
+from zebra_assets.contracts.names import Digest, ManifestId, Name, Version
+from zebra_assets.contracts.noun import Noun
+
+
+class Scores(Noun):
+    """Metrics of one version on one split, with a bootstrap interval where there is one."""
+
+    version: Version
+    model_digest: Digest
+    metrics: dict[str, float]
+    intervals: dict[str, tuple[float, float]] = Field(default_factory=dict, description="95% bootstrap interval per metric.")
+
+
+class EvalReport(Noun):
+    """A candidate's scores on held-out rows, beside prod's on the same rows. The id is a digest of its inputs."""
+
+    id: str
+    model: Name
+    run_id: str
+    manifest_id: ManifestId
+    split: str
+    rows: int
+    candidate: Scores
+    champion: Scores | None = Field(default=None, description="The prod version's scores on the same rows, when there was one.")
+    difference: tuple[float, float, float] | None = Field(
+        default=None, description="Primary metric, candidate minus champion: (low, point, high), paired bootstrap 95%."
+    )
+    created_at: datetime
+    html_uri: str | None = None
+
+
+class Rule(Noun):
+    """One gate rule with its number."""
+
+    name: str
+    passed: bool
+    value: float | None
+    bound: float | None
+    reason: str
+
+
+class GateDecision(Noun):
+    """Whether one version may take an alias. Pins version, bytes, data and report; anything else moved: no longer valid."""
+
+    id: str
+    model: Name
+    run_id: str
+    version: Version
+    model_digest: Digest
+    manifest_id: ManifestId
+    report_id: str
+    champion_version: Version | None
+    allowed: bool
+    rules: list[Rule]
+    created_at: datetime
+
+    @property
+    def reasons(self) -> list[str]:
+        """The sentences of the rules that failed, or of all of them when none did."""
+        return [r.reason for r in self.rules if not r.passed] or [r.reason for r in self.rules]
+
+
+class ColumnDrift(Noun):
+    """One column's distance from its baseline."""
+
+    column: str
+    kind: Literal["numeric", "categorical"]
+    score: float
+    threshold: float
+    drifted: bool
+    psi: float
+    js: float
+    ks: float | None = None
+    new_values: list[str] = Field(default_factory=list)
+
+
+class DriftReport(Noun):
+    """A window of prediction events against the baseline manifest of the version that made them."""
+
+    id: str
+    model: Name
+    version: Version
+    manifest_id: ManifestId
+    window_start: datetime | None
+    window_end: datetime | None
+    rows: int
+    state: Literal["stable", "drifted", "unknown"]
+    score: float | None = Field(description="Share of drifted feature columns, 0 to 1; None while unknown.")
+    columns: list[ColumnDrift]
+    prediction: ColumnDrift | None = None
+    recommendation: Literal["none", "retrain", "wait"]
+    reason: str
+    created_at: datetime
+    html_uri: str | None = None

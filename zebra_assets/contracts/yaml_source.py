@@ -1,0 +1,129 @@
+"""Read a YAML contract so that every complaint has a line number.
+
+Anchors, aliases, tags, duplicate keys and files over 256 KiB are refused: a 324-byte file of nested aliases expands to
+9**9 items. Called for model.yaml, dataset.yaml and profiles; knows nothing of their fields.
+"""
+
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from zebra_assets.errors import NotFound, SpecInvalid, did_you_mean
+
+MAX_BYTES = 256 * 1024
+MAX_DEPTH = 20
+
+Path_ = tuple[str | int, ...]
+T = TypeVar("T", bound=BaseModel)
+
+
+def load(path: Path) -> tuple[Any, dict[Path_, int]]:
+    """Return the document and the line (from 1) of each key path in it.
+
+    Raises:
+        NotFound: no such file.
+        SpecInvalid: not UTF-8, not YAML, too large, too deep, or using anchors, tags or a key twice.
+    """
+    if not path.is_file():
+        raise NotFound(f"{path} does not exist.", fix=f"create {path}, or check the name's spelling")
+    raw = path.read_bytes()
+    if len(raw) > MAX_BYTES:
+        raise SpecInvalid(f"{path} has {len(raw):,} bytes; {MAX_BYTES:,} is the limit.", fix="keep data out of the YAML file")
+    lines: dict[Path_, int] = {}
+    try:
+        text = raw.decode("utf-8")
+        for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+            if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+                raise SpecInvalid(
+                    f"{path}:{event.start_mark.line + 1}: anchors and aliases are refused.", fix="write the value out in full"
+                )
+        node = yaml.compose(text, Loader=yaml.CSafeLoader)
+        return (None if node is None else _build(node, (), lines, path)), lines
+    except UnicodeDecodeError as error:
+        raise SpecInvalid(f"{path} is not UTF-8: {error.reason} at byte {error.start}.", fix="save the file as UTF-8") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        problem = getattr(error, "problem", None) or str(error)
+        raise SpecInvalid(
+            f"{where}: not valid YAML: {problem}.", fix=f"mend the line, e.g. $EDITOR +{mark.line + 1 if mark else 1} {path}"
+        ) from error
+
+
+def _build(node: yaml.Node, at: Path_, lines: dict[Path_, int], path: Path) -> Any:
+    lines.setdefault(at, node.start_mark.line + 1)
+    if len(at) > MAX_DEPTH:
+        raise SpecInvalid(f"{path}:{node.start_mark.line + 1}: nested deeper than {MAX_DEPTH}.", fix="flatten the structure")
+    if isinstance(node, yaml.MappingNode):
+        out: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key, line = key_node.value, key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode) or key in out:
+                raise SpecInvalid(f"{path}:{line}: key {key!r} stands twice.", fix="keep one of the two")
+            lines[(*at, key)] = line
+            out[key] = _build(value_node, (*at, key), lines, path)
+        return out
+    if isinstance(node, yaml.SequenceNode):
+        return [_build(item, (*at, i), lines, path) for i, item in enumerate(node.value)]
+    constructor = yaml.SafeLoader("")
+    try:
+        return constructor.construct_object(node)
+    except yaml.YAMLError as error:
+        raise SpecInvalid(f"{path}:{node.start_mark.line + 1}: {getattr(error, 'problem', error)}.", fix="use a plain value") from error
+
+
+def parse(model: type[T], path: Path) -> T:
+    """Read ``path`` as ``model``; each complaint names file, line and field, and guesses at misspellings.
+
+    Raises:
+        NotFound: no such file.
+        SpecInvalid: anything else wrong with it.
+    """
+    data, lines = load(path)
+    if not isinstance(data, dict):
+        raise SpecInvalid(f"{path}:1: expected a mapping of fields, got {type(data).__name__}.", fix="start with `schema_version: 1`")
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        complaints = [_complaint(model, e, lines, path) for e in error.errors()]
+        raise SpecInvalid("\n".join(complaints), fix=f"$EDITOR {path}") from error
+
+
+def _complaint(model: type[BaseModel], error: Any, lines: dict[Path_, int], path: Path) -> str:
+    at: Path_ = tuple(error["loc"])
+    line = next((lines[at[:n]] for n in range(len(at), -1, -1) if at[:n] in lines), 1)
+    dotted = ".".join(str(p) for p in at)
+    if error["type"] == "extra_forbidden":
+        return f"{path}:{line}: unknown field '{dotted}'.{did_you_mean(str(at[-1]), _fields_at(model, at[:-1]))}"
+    if error["type"] == "missing":
+        return f"{path}:{line}: field '{dotted}' is missing."
+    message = str(error["msg"]).removeprefix("Value error, ")
+    got = error.get("input")
+    shown = f" (got {got!r})" if isinstance(got, str | int | float | bool) else ""
+    return f"{path}:{line}: {dotted}: {message}{shown}."
+
+
+def _fields_at(model: type[BaseModel], at: Path_) -> list[str]:
+    """The field names that would have been legal at a key path."""
+    for step in at:
+        if isinstance(step, int):
+            continue
+        field = model.model_fields.get(step) or next((f for f in model.model_fields.values() if f.alias == step), None)
+        if field is None:
+            return []
+        inner = _model_in(field.annotation)
+        if inner is None:
+            return []
+        model = inner
+    return [f.alias or name for name, f in model.model_fields.items()]
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for arg in get_args(annotation):
+        if (found := _model_in(arg)) is not None:
+            return found
+    return None

@@ -1,0 +1,143 @@
+"""The only reader of the environment, of `.env` and of profiles.
+
+A setting comes from, first found wins: the environment (`ZEBRA_<FIELD>`), `<project>/.env`, the profile
+`infra/profiles/<profile>.yaml`, the default here. Defaults are the embedded ones: SQLite and local files below
+`<project>/.zebraops/`. `.env.example` mirrors every field, and a test compares the two.
+"""
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from zebra_assets.contracts.yaml_source import load
+from zebra_assets.errors import SpecInvalid, UsageError, did_you_mean
+
+
+class Settings(BaseSettings):
+    """A deployment's settings. Secrets are `SecretStr` and never printed."""
+
+    model_config = SettingsConfigDict(env_prefix="ZEBRA_", extra="ignore", frozen=True)
+
+    project_dir: Path = Field(description="Folder that holds models/ and manifests/.")
+    profile: str = Field(default="local", description="Name of a file in infra/profiles/.")
+    environment: Literal["dev", "staging", "prod"] = Field(default="dev", description="Which environment this is.")
+    actor: str | None = Field(default=None, description="Who acts, for ledger and audit; default: the login name.")
+    state_url: str | None = Field(default=None, description="SQLAlchemy URL of the state database; default SQLite in .zebraops/.")
+    object_store_url: str | None = Field(default=None, description="file:// or s3:// URL of the object store; default .zebraops/objects.")
+    s3_endpoint_url: str | None = Field(default=None, description="Endpoint of an S3 server that is not AWS.")
+    mlflow_tracking_uri: str | None = Field(default=None, description="MLflow tracking and registry; default SQLite in .zebraops/.")
+    mlflow_ui_url: str | None = Field(default=None, description="Where people open MLflow; used for links only.")
+    dagster_ui_url: str = Field(default="http://127.0.0.1:3000", description="Where people open Dagster; used for links only.")
+    serving_host: str = Field(default="127.0.0.1", description="Address the server binds.")
+    serving_port: int = Field(default=8080, ge=0, le=65535, description="Port the server binds; 0 picks a free one.")
+    serving_token: SecretStr | None = Field(default=None, description="Bearer token; required for a non-loopback serving_host.")
+    reload_interval_s: float = Field(default=1.0, gt=0, description="How often the server asks the ledger for a new version.")
+    sensor_interval_s: int = Field(default=30, ge=1, description="Least seconds between two ticks of a Dagster sensor.")
+    auto_promote_alias: str = Field(default="prod", description="Alias that the promotion asset moves when the gate is open.")
+    gate_closed_fails: bool = Field(default=False, description="CI asks for it: a closed gate fails the run with its reasons.")
+    pushgateway_url: str | None = Field(default=None, description="Prometheus Pushgateway for batch figures such as drift scores.")
+
+    @property
+    def home(self) -> Path:
+        """`<project>/.zebraops`: everything the embedded defaults write."""
+        return self.project_dir / ".zebraops"
+
+    @property
+    def models_dir(self) -> Path:
+        return self.project_dir / "models"
+
+    @property
+    def manifests_dir(self) -> Path:
+        return self.project_dir / "manifests"
+
+    @cached_property
+    def state(self) -> str:
+        """SQLAlchemy URL of the state database."""
+        return self.state_url or f"sqlite:///{self.home / 'state.db'}"
+
+    @cached_property
+    def store(self) -> str:
+        """URL of the object store."""
+        return self.object_store_url or (self.home / "objects").as_uri()
+
+    @cached_property
+    def tracking(self) -> str:
+        """MLflow tracking URI."""
+        return self.mlflow_tracking_uri or f"sqlite:///{self.home / 'mlflow.db'}"
+
+    @cached_property
+    def artifacts(self) -> str:
+        """Where MLflow keeps artifacts when its store is embedded; a tracking server decides for itself."""
+        return (self.home / "mlartifacts").as_uri()
+
+    @cached_property
+    def who(self) -> str:
+        """The acting identity as the ledger records it."""
+        return self.actor or os.environ.get("USER") or os.environ.get("LOGNAME") or "unknown"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        # init carries what `load_settings` read from the profile, so it stands last.
+        return env_settings, dotenv_settings, init_settings
+
+
+def find_project(start: Path | None = None) -> Path:
+    """The nearest folder, from ``start`` upwards, that holds both models/ and manifests/; else ``start`` itself."""
+    here = (start or Path.cwd()).resolve()
+    return next((p for p in (here, *here.parents) if (p / "models").is_dir() and (p / "manifests").is_dir()), here)
+
+
+def load_settings(project: Path | None = None, profile: str | None = None) -> Settings:
+    """Read the settings of a project.
+
+    Args:
+        project: its folder; default `ZEBRA_PROJECT_DIR`, else found from the working directory upwards.
+        profile: default `ZEBRA_PROFILE`, else 'local'.
+
+    Raises:
+        UsageError: unknown profile, or a value that does not fit.
+        SpecInvalid: a profile with unknown fields.
+    """
+    named = os.environ.get("ZEBRA_PROJECT_DIR")
+    root = (project or (Path(named) if named else find_project())).resolve()
+    chosen = profile or os.environ.get("ZEBRA_PROFILE") or "local"
+    values = {**_profile(root, chosen), "project_dir": root, "profile": chosen}
+    try:
+        settings = Settings(_env_file=root / ".env", **values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(p) for p in first["loc"])
+        raise UsageError(f"Setting '{field}': {first['msg']}.", fix=f"set ZEBRA_{field.upper()} or mend {root / '.env'}") from error
+    # What the caller names beats the environment: --project and --profile are said here and now.
+    return settings.model_copy(update={"project_dir": root, "profile": chosen})
+
+
+def _profile(root: Path, name: str) -> dict[str, Any]:
+    folder = root / "infra" / "profiles"
+    known = sorted(p.stem for p in folder.glob("*.yaml"))
+    if name == "local" and name not in known:
+        return {}
+    if name not in known:
+        raise UsageError(
+            f"Unknown profile '{name}'.{did_you_mean(name, known)} Known: {', '.join(known) or 'local'}.",
+            fix=f"--profile {known[0] if known else 'local'}, or write {folder / 'NAME.yaml'}",
+        )
+    data, lines = load(folder / f"{name}.yaml")
+    for field in data or {}:
+        if field not in Settings.model_fields:
+            raise SpecInvalid(
+                f"{folder / name}.yaml:{lines[(field,)]}: unknown setting '{field}'.{did_you_mean(field, list(Settings.model_fields))}",
+                fix="`mlops doctor` lists the settings",
+            )
+    return data or {}

@@ -56,7 +56,7 @@ class SplitSpec(Noun):
     """How rows are divided. A row's split depends on its key alone, so it stays when other rows come or go."""
 
     strategy: Literal["hash"] = "hash"
-    fractions: dict[Literal["train", "valid", "test"], float] = Field(default_factory=lambda: {"train": 0.7, "valid": 0.15, "test": 0.15})
+    fractions: dict[SplitName, float] = Field(default_factory=lambda: dict(_DEFAULT_FRACTIONS))
     salt: str = Field(default="", max_length=100)
 
     @model_validator(mode="after")

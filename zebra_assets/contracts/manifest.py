@@ -1,7 +1,8 @@
 """The Dataset Manifest: one immutable version of a dataset, named by what its rows say.
 
 The id is ``<dataset>-<first 16 hex of hashes.content>``, and is the Dagster partition key. `hashes.content` covers the
-logical content only: columns, label and split definitions, key and rows. `created_at`, `source`, `stats` and `artifacts` describe and locate, and stay out of it.
+logical content only: columns, label and split definitions, key and rows. `created_at`, `source`, `stats` and `artifacts`
+describe and locate, and stay out of it.
 """
 
 from datetime import datetime

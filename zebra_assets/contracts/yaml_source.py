@@ -36,6 +36,7 @@ def load(path: Path) -> tuple[Any, dict[Path_, int]]:
         text = raw.decode("utf-8")
         for event in yaml.parse(text, Loader=yaml.CSafeLoader):
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+                assert event.start_mark is not None
                 raise SpecInvalid(
                     f"{path}:{event.start_mark.line + 1}: anchors and aliases are refused.", fix="write the value out in full"
                 )

@@ -1,0 +1,1 @@
+"""The words `mlops` understands. Parses, calls control, shows; decides nothing."""

@@ -1,0 +1,136 @@
+"""What can be asked about a project: lists, one thing, history. Changes nothing.
+
+Answers are nouns or small frozen rows; how they are shown is the business of `cli` and the console.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zebra_assets.contracts.dataset_spec import DatasetSpec, load_dataset_spec
+from zebra_assets.contracts.manifest import Manifest
+from zebra_assets.contracts.model_spec import ModelSpec, load_model_spec
+from zebra_assets.contracts.names import check_manifest_id, check_name, safe_join
+from zebra_assets.contracts.promotion import Promotion
+from zebra_assets.contracts.run import Run
+from zebra_assets.errors import NotFound, ZebraError, did_you_mean
+from zebra_assets.parts import Parts
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """A model at a glance; ``problem`` says why its spec cannot be read."""
+
+    name: str
+    type: str | None
+    datasets: list[str]
+    owner: str | None
+    spec_digest: str | None
+    latest_run: Run | None
+    prod: str | None
+    staging: str | None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class DatasetRow:
+    """A dataset at a glance."""
+
+    name: str
+    connector: str | None
+    owner: str | None
+    manifests: int
+    newest: Manifest | None
+    problem: str | None = None
+
+
+def model_spec(parts: Parts, model: str) -> ModelSpec:
+    """The spec of one model. Other models' mistakes do not matter here.
+
+    Raises:
+        UsageError: not a legal name.
+        NotFound: no such model; the message knows the nearest.
+        SpecInvalid: its model.yaml is wrong.
+    """
+    check_name(model, "model")
+    folder = safe_join(parts.settings.models_dir, model)
+    if not (folder / "model.yaml").is_file():
+        known = _declared(parts.settings.models_dir, "model.yaml")
+        raise NotFound(f"No model '{model}' in {parts.settings.models_dir}.{did_you_mean(model, known)}", fix="mlops list models")
+    return load_model_spec(folder)
+
+
+def dataset_spec(parts: Parts, dataset: str) -> DatasetSpec:
+    """The recipe of one dataset; raises like `model_spec`."""
+    check_name(dataset, "dataset")
+    folder = safe_join(parts.settings.manifests_dir, dataset)
+    if not (folder / "dataset.yaml").is_file():
+        known = _declared(parts.settings.manifests_dir, "dataset.yaml")
+        raise NotFound(
+            f"No dataset '{dataset}' in {parts.settings.manifests_dir}.{did_you_mean(dataset, known)}", fix="mlops list datasets"
+        )
+    return load_dataset_spec(folder)
+
+
+def models(parts: Parts) -> list[ModelRow]:
+    """Every model the project declares, those with a broken spec included."""
+    return [_model_row(parts, name) for name in _declared(parts.settings.models_dir, "model.yaml")]
+
+
+def _model_row(parts: Parts, name: str) -> ModelRow:
+    runs = parts.records.runs(name, limit=1)
+    latest = runs[0] if runs else None
+    try:
+        spec = load_model_spec(parts.settings.models_dir / name)
+    except ZebraError as error:
+        return ModelRow(name, None, [], None, None, latest, None, None, problem=error.message)
+    heads = [parts.ledger.head(name, alias) for alias in (spec.promotion.alias_prod, spec.promotion.alias_staging)]
+    prod, staging = (head.version if head else None for head in heads)
+    return ModelRow(name, spec.type, spec.datasets.names(), spec.owner, spec.digest, latest, prod, staging)
+
+
+def datasets(parts: Parts) -> list[DatasetRow]:
+    """Every dataset the project declares, with its newest manifest."""
+    rows = []
+    for name in _declared(parts.settings.manifests_dir, "dataset.yaml"):
+        manifests = parts.manifests.list(name)
+        newest = manifests[0] if manifests else None
+        try:
+            spec = load_dataset_spec(parts.settings.manifests_dir / name)
+            rows.append(DatasetRow(name, spec.source.connector, spec.owner, len(manifests), newest))
+        except ZebraError as error:
+            rows.append(DatasetRow(name, None, None, len(manifests), newest, problem=error.message))
+    return rows
+
+
+def runs(parts: Parts, model: str | None = None, limit: int = 20) -> list[Run]:
+    """Runs, newest first."""
+    if model is not None:
+        model_spec(parts, model)
+    return parts.records.runs(model, limit=limit)
+
+
+def manifest(parts: Parts, manifest_id: str) -> Manifest:
+    """One manifest. Raises `UsageError` for what cannot be an id, `NotFound` for what is none."""
+    return parts.manifests.get(check_manifest_id(manifest_id))
+
+
+def history(parts: Parts, model: str) -> list[Promotion]:
+    """What was moved to prod and staging, by whom and why, newest first."""
+    promotion = model_spec(parts, model).promotion
+    rows = [row for alias in (promotion.alias_prod, promotion.alias_staging) for row in parts.ledger.history(model, alias)]
+    return sorted(rows, key=lambda row: (row.created_at, row.seq), reverse=True)
+
+
+def alias_drift(parts: Parts) -> list[dict[str, Any]]:
+    """Aliases that MLflow shows differently from the ledger: somebody moved them by hand, or a promotion is half projected."""
+    rows = []
+    for head in parts.ledger.heads():
+        shown = parts.registry.alias(head.model, head.alias)
+        if shown != head.version:
+            rows.append({"model": head.model, "alias": head.alias, "ledger": head.version, "mlflow": shown})
+    return rows
+
+
+def _declared(folder: Path, file: str) -> list[str]:
+    return sorted(path.parent.name for path in folder.glob(f"*/{file}"))

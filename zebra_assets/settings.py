@@ -36,6 +36,8 @@ class Settings(BaseSettings):
     serving_port: int = Field(default=8080, ge=0, le=65535, description="Port the server binds; 0 picks a free one.")
     serving_token: SecretStr | None = Field(default=None, description="Bearer token; required for a non-loopback serving_host.")
     reload_interval_s: float = Field(default=1.0, gt=0, description="How often the server asks the ledger for a new version.")
+    dagster_home: Path | None = Field(default=None, description="Dagster's instance folder; default <project>/dagster_home.")
+    watch_sources: bool = Field(default=True, description="Ingest when a source's revision changes, between the scheduled ingests.")
     sensor_interval_s: int = Field(default=30, ge=1, description="Least seconds between two ticks of a Dagster sensor.")
     auto_promote_alias: str = Field(default="prod", description="Alias that the promotion asset moves when the gate is open.")
     gate_closed_fails: bool = Field(default=False, description="CI asks for it: a closed gate fails the run with its reasons.")
@@ -73,6 +75,12 @@ class Settings(BaseSettings):
     def artifacts(self) -> str:
         """Where MLflow keeps artifacts when its store is embedded; a tracking server decides for itself."""
         return (self.home / "mlartifacts").as_uri()
+
+    @cached_property
+    def instance_home(self) -> Path:
+        """Dagster's instance folder, absolute: the setting, else `DAGSTER_HOME`, else `<project>/dagster_home`."""
+        named = self.dagster_home or os.environ.get("DAGSTER_HOME") or self.project_dir / "dagster_home"
+        return Path(named).resolve()
 
     @cached_property
     def who(self) -> str:

@@ -28,6 +28,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 VENV = PROJECT / ".venv"
 LOCK = PROJECT / "requirements.lock"
 STAMP = VENV / "zebra-setup"
+QUIET = ("--quiet", "--disable-pip-version-check", "--no-input")
 MINUTES = 30  # the longest an installation may take over a slow line
 
 # Byte-compiling all 41,000 modules of the lock costs 26 s, of which the platform imports a tenth. Importing those once costs
@@ -49,11 +50,14 @@ def main() -> int:
         with _alone():
             if _current():  # another call did it while this one waited
                 return 0
+            packages = _stamped()[:1] == _wanted()[:1]
             STAMP.unlink(missing_ok=True)  # from here to the last line the environment counts as half-built
-            _create()
-            _install()
-            _warm()
-            STAMP.write_text(_wanted())
+            if not packages:
+                _create()
+                _install()
+                _warm()
+            _run(VENV / "bin" / "python", "-m", "pip", *QUIET, "install", "--no-deps", "--no-build-isolation", "--editable", PROJECT)
+            STAMP.write_text("\n".join(_wanted()))
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
         sys.stderr.write(f"setup: {error}\n  fix: read the lines above; then `make setup` again, it continues where it stopped\n")
         return 1
@@ -61,18 +65,23 @@ def main() -> int:
     return 0
 
 
-def _wanted() -> str:
-    """What the environment must have been made from: lock, project file, this recipe, interpreter, place."""
-    digest = hashlib.sha256()
-    for path in (LOCK, PROJECT / "pyproject.toml", Path(__file__)):
-        digest.update(path.read_bytes() + b"\0")
+def _wanted() -> list[str]:
+    """What the environment must have been made from: the packages with their interpreter and place, and the project file."""
+    packages, project = hashlib.sha256(), hashlib.sha256()
+    for path in (LOCK, Path(__file__)):
+        packages.update(path.read_bytes() + b"\0")
     # Scripts in .venv/bin name their interpreter by its full path, so a copied or moved folder is not current.
-    digest.update(f"{sys.version}\0{sys.base_prefix}\0{VENV}".encode())
-    return digest.hexdigest()
+    packages.update(f"{sys.version}\0{sys.base_prefix}\0{VENV}".encode())
+    project.update((PROJECT / "pyproject.toml").read_bytes())
+    return [packages.hexdigest(), project.hexdigest()]
+
+
+def _stamped() -> list[str]:
+    return STAMP.read_text().split("\n") if STAMP.is_file() else []
 
 
 def _current() -> bool:
-    return STAMP.is_file() and (VENV / "bin" / "mlops").exists() and STAMP.read_text() == _wanted()
+    return _stamped() == _wanted() and (VENV / "bin" / "mlops").exists()
 
 
 @contextmanager
@@ -103,21 +112,17 @@ def _create() -> None:
 
 def _install() -> None:
     python = VENV / "bin" / "python"
-    pip = (python, "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input")
     names = len(re.findall(r"^[\w.-]+==", LOCK.read_text(), flags=re.M))
     _say(f"installing the {names} packages of requirements.lock, each checked by its hash")
     try:
-        _install_uv(pip)
-        uv = (python, "-m", "uv", "--quiet", "pip")
-        _run(*uv, "sync", "--python", python, "--require-hashes", LOCK)
-        _run(*uv, "install", "--python", python, "--no-deps", "--no-build-isolation", "--editable", PROJECT)
+        _install_uv(python)
+        _run(python, "-m", "uv", "--quiet", "pip", "sync", "--python", python, "--require-hashes", LOCK)
     except (subprocess.CalledProcessError, OSError):
         _say("uv did not manage; the same with pip, which takes some minutes")
-        _run(*pip, "install", "--require-hashes", "--requirement", LOCK)
-        _run(*pip, "install", "--no-deps", "--no-build-isolation", "--editable", PROJECT)
+        _run(python, "-m", "pip", *QUIET, "install", "--require-hashes", "--requirement", LOCK)
 
 
-def _install_uv(pip: tuple[object, ...]) -> None:
+def _install_uv(python: Path) -> None:
     """Install the uv that the lock names, and no other bytes than those it names."""
     block = re.search(r"^uv==.*?(?=^\S|\Z)", LOCK.read_text(), flags=re.M | re.S)
     if block is None:
@@ -125,7 +130,7 @@ def _install_uv(pip: tuple[object, ...]) -> None:
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as only:
         only.write(block.group())
         only.flush()
-        _run(*pip, "install", "--require-hashes", "--no-deps", "--requirement", only.name)
+        _run(python, "-m", "pip", *QUIET, "install", "--require-hashes", "--no-deps", "--requirement", only.name)
 
 
 def _warm() -> None:

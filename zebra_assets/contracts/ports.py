@@ -5,6 +5,7 @@ Every method may raise `Unavailable` when its store cannot be reached.
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -154,6 +155,13 @@ class Tracker(Protocol):
         ...
 
     def finish(self, mlflow_run_id: str, state: Literal["finished", "failed", "cancelled"]) -> None: ...
+    def metrics(self, mlflow_run_id: str) -> dict[str, float]:
+        """The last value of each metric of a run."""
+        ...
+
+    def logged_model(self, mlflow_run_id: str, since: datetime, into: Path) -> Path | None:
+        """Copy the model that a script logged to its run after ``since`` below ``into``; None when it logged none."""
+        ...
 
 
 class Registry(Protocol):
@@ -161,6 +169,10 @@ class Registry(Protocol):
 
     def register(self, run: Run, model_dir: Path, digest: str) -> str:
         """The version holding ``model_dir`` for ``run``; the same run and digest again give the same version."""
+        ...
+
+    def registered(self, model: str, run_id: str) -> tuple[str, str] | None:
+        """(version, digest) of the version that a run made, or None."""
         ...
 
     def download(self, model: str, version: str, into: Path) -> Path:

@@ -1,0 +1,138 @@
+"""From a model folder to something that predicts, without running what the folder says.
+
+Order of suspicion: the bytes must have the promised digest, the folder must pass `contracts/model_folder`, the model file
+must hold trusted types only; then it is opened. Shared by evaluation and the server. Loads with skops alone: importing
+mlflow would cost each process 1.5 s and would take its list of trusted types from the model itself.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from zebra_assets.contracts.model_folder import MODEL_FILE, TRUSTED_TYPES, ModelFeature, ModelFolder, Task, model_digest, read_model_folder
+from zebra_assets.errors import DataInvalid, Refused
+
+__all__ = ["LoadedModel", "ModelFeature", "Predictions", "load_model", "model_digest"]
+
+_ARROW = {
+    "int64": pa.int64(),
+    "float64": pa.float64(),
+    "string": pa.string(),
+    "bool": pa.bool_(),
+    "timestamp": pa.timestamp("us"),
+    "date": pa.timestamp("us"),
+}
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """One prediction per row.
+
+    Attributes:
+        labels: (n,) predicted classes, or values for a regression.
+        scores: (n,) probability of the positive class, 0 to 1; None unless the task is binary and the model has probabilities.
+        probabilities: (n, k) in the order of `LoadedModel.classes`; None where the model has none.
+    """
+
+    labels: np.ndarray
+    scores: np.ndarray | None = None
+    probabilities: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready to predict, and what its folder says about it."""
+
+    features: list[ModelFeature]
+    task: Task
+    classes: list[Any]
+    positive: Any | None
+    label: str | None
+    digest: str
+    estimator: Any
+
+    def predict(self, table: pa.Table) -> Predictions:
+        """Predict each row of ``table``; other columns than the features are ignored, order does not matter.
+
+        Raises:
+            DataInvalid: a feature is missing or has values that do not fit its type.
+        """
+        rows = self._rows(table)
+        raw = np.asarray(self.estimator.predict(rows))
+        if self.task == "regression":
+            return Predictions(raw)
+        labels = np.asarray(self.classes, dtype=object)[np.searchsorted(self.estimator.classes_, raw)]
+        if not hasattr(self.estimator, "predict_proba"):
+            return Predictions(labels)
+        probabilities = np.asarray(self.estimator.predict_proba(rows))
+        scores = probabilities[:, self.classes.index(self.positive)] if self.task == "binary" else None
+        return Predictions(labels, scores, probabilities)
+
+    def _rows(self, table: pa.Table) -> Any:
+        if missing := [f.name for f in self.features if f.name not in table.column_names]:
+            raise DataInvalid(f"The rows lack the model's column{'s'[: len(missing) > 1]} {', '.join(missing)}.", fix="add the columns")
+        columns = []
+        for feature in self.features:
+            try:
+                columns.append(table.column(feature.name).cast(_ARROW[feature.dtype]))
+            except pa.ArrowInvalid as error:
+                raise DataInvalid(f"Column {feature.name} does not fit {feature.dtype}: {error}.", fix="mend the values") from error
+        frame = pa.table(columns, names=[f.name for f in self.features]).to_pandas()
+        # Fitted on a bare array: scikit-learn would warn about names that it cannot check.
+        return frame if hasattr(self.estimator, "feature_names_in_") else frame.to_numpy()
+
+
+def load_model(folder: Path, digest: str | None) -> LoadedModel:
+    """Open the model in ``folder``.
+
+    Args:
+        folder: as `Registry.download` returned it.
+        digest: what its files must hash to; None only for bytes that this process made itself.
+
+    Raises:
+        Refused: other bytes than promised, anything in the folder that could run code, or a type that is not trusted.
+    """
+    found = model_digest(folder) if folder.is_dir() else "nothing"
+    if digest is not None and found != digest:
+        raise Refused(
+            f"Model folder {folder.name} has digest {found[:16]}, not the promised {digest[:16]}: its bytes were changed.",
+            fix="mlops train the model again; find out who wrote to the artifact store",
+        )
+    card = read_model_folder(folder)
+    estimator = open_skops(folder / MODEL_FILE)
+    return _loaded(card, estimator, found)
+
+
+def open_skops(path: Path) -> Any:
+    """Open one skops file after checking its types. Raises `Refused`."""
+    import zipfile
+
+    from skops.io import get_untrusted_types, load
+
+    try:
+        unknown = set(get_untrusted_types(file=path))
+    except (zipfile.BadZipFile, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise Refused(f"{path.name} is not a skops file: {error}.", fix="save it with `run.save_model(model)`") from error
+    if strange := sorted(unknown - TRUSTED_TYPES):
+        raise Refused(
+            f"{path.name} holds types that are not trusted: {', '.join(strange)}.",
+            fix="build the model from scikit-learn's own classes; classes of your own cannot be loaded safely",
+        )
+    return load(path, trusted=sorted(unknown))
+
+
+def _loaded(card: ModelFolder, estimator: Any, digest: str) -> LoadedModel:
+    """Marry what the folder says to what the estimator knows; a model fitted on 0 and 1 answers in the label's own words."""
+    known = [c.item() if isinstance(c, np.generic) else c for c in getattr(estimator, "classes_", [])]
+    classes = list(card.classes) or known
+    task: Task = card.task or ("regression" if not known else "binary" if len(known) == 2 else "multiclass")
+    positive = card.positive if card.positive is not None else classes[-1] if task == "binary" else None
+    if len(classes) != len(known) or (task == "binary" and positive not in classes):
+        raise Refused(
+            f"The model file knows the classes {known}, its folder says {classes} with positive {positive!r}.",
+            fix="train on rows that have every class, and save the model with `run.save_model(model)`",
+        )
+    return LoadedModel(card.features, task, classes, positive, card.label, digest, estimator)

@@ -24,13 +24,18 @@ F = Callable[..., Any]
 
 def common_options(function: F) -> F:
     """`--project --profile --json -v`, accepted on the group and on each command, because people type them on either side."""
+
+    def common() -> None: ...
+
     for option in (
         click.option("-v", "--verbose", is_flag=True, help="Show tracebacks and the training log."),
         click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout and nothing else."),
         click.option("--profile", metavar="NAME", help="Settings from infra/profiles/NAME.yaml."),
         click.option("--project", metavar="DIR", help="Project folder; default: found from here upwards."),
     ):
-        function = option(function)
+        option(common)
+    # click shows the list backwards: first here is last in --help, after the command's own options.
+    function.__click_params__ = common.__click_params__ + getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
     return function
 
 

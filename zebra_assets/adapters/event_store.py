@@ -1,0 +1,59 @@
+"""`EventStore` on the state database: typed facts from production, each stored exactly once.
+
+An event is stored when `append` returns. Sending it again changes nothing, whichever process sends it: the database
+holds each `event_id` once.
+"""
+
+from typing import Any
+
+from sqlalchemy import Select, func, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from zebra_assets.adapters.state import engine, reading, writing
+from zebra_assets.adapters.tables import events
+from zebra_assets.contracts.events import Event, PredictionEvent
+
+_INSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+
+
+class SqlEvents:
+    """The events of one state database."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def append(self, batch: list[Event]) -> int:
+        """Store events durably, all or none; how many were new (the others had a known event_id)."""
+        if not batch:
+            return 0
+        opened = engine(self.url)
+        statement = _INSERT[opened.dialect.name](events).on_conflict_do_nothing(index_elements=["event_id"])
+        with writing(opened) as connection:
+            return connection.execute(statement, [_row(e) for e in batch]).rowcount
+
+    def predictions(self, model: str, *, version: str | None = None, limit: int = 5000) -> list[PredictionEvent]:
+        """The newest ``limit`` predictions by arrival, oldest first."""
+        query = _matching(select(events.c.body), model, "prediction_event", version).order_by(events.c.seq.desc()).limit(limit)
+        with reading(engine(self.url)) as connection:
+            bodies = connection.execute(query).scalars().all()
+        return [PredictionEvent.model_validate_json(body) for body in reversed(bodies)]
+
+    def count(self, model: str, type: str = "prediction_event", *, version: str | None = None) -> int:
+        """How many events of that type the model, or one version of it, has."""
+        with reading(engine(self.url)) as connection:
+            return connection.execute(_matching(select(func.count()).select_from(events), model, type, version)).scalar_one()
+
+
+def _row(event: Event) -> dict[str, Any]:
+    return {
+        "event_id": event.event_id,
+        "type": event.type,
+        "model": event.model,
+        "version": getattr(event, "version", None),
+        "body": event.model_dump_json(),
+    }
+
+
+def _matching(query: Select[Any], model: str, type: str, version: str | None) -> Select[Any]:
+    query = query.where(events.c.model == model, events.c.type == type)
+    return query if version is None else query.where(events.c.version == version)

@@ -7,7 +7,7 @@ database, tables and HTML in the object store. It decides nothing itself. Import
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -98,13 +98,23 @@ def train_candidate(
     )
 
 
-def judge(
-    parts: Parts, spec: ModelSpec, run: Run, split: Literal["train", "valid", "test"] | None = None
-) -> tuple[EvalReport, GateDecision]:
+class Judged(NamedTuple):
+    """A candidate's verdict: the report, and the decision it led to."""
+
+    report: EvalReport
+    decision: GateDecision
+
+
+def held_out(roles: Mapping[str, Any]) -> str:
+    """The role whose rows a candidate is judged on: test, or valid for a model without a test role."""
+    return "test" if "test" in roles else "valid"
+
+
+def judge(parts: Parts, spec: ModelSpec, run: Run, split: str | None = None) -> Judged:
     """Score a run's version beside prod's on the same held-out rows, decide, and let report, HTML, predictions and decision rest.
 
     Args:
-        split: the role whose rows are scored; default test, or valid for a model without a test role.
+        split: the role whose rows are scored; default `held_out`.
 
     Raises:
         NotFound: the run has no registered version, or no such split.
@@ -114,7 +124,7 @@ def judge(
 
     if run.version is None or run.model_digest is None:
         raise NotFound(f"Run {run.id} has no registered version (state: {run.state}).", fix=f"mlops train {run.model}")
-    role = split or ("test" if "test" in run.roles else "valid")
+    role = split or held_out(run.roles)
     if role not in run.roles:
         raise NotFound(f"Run {run.id} read no {role} rows; it has {', '.join(run.roles)}.", fix=f"mlops eval {run.model} --split valid")
     manifest = parts.manifests.get(run.roles[role])
@@ -127,7 +137,7 @@ def judge(
     parts.records.save(report)
     decision = decide(spec, report)
     parts.records.save(decision)
-    return report, decision
+    return Judged(report, decision)
 
 
 def predictions(parts: Parts, model: str, version: str, digest: str, manifest: Manifest, split: str) -> pa.Table:
@@ -142,8 +152,8 @@ def predictions(parts: Parts, model: str, version: str, digest: str, manifest: M
     key = f"predictions/{model}/{digest_of([digest, manifest.id, split])[:32]}.parquet"
     if parts.store.exists(key):
         return pq.read_table(parts.store.fetch(key))
+    loaded = load_model(parts.registry.download(model, version, parts.settings.home / "cache" / "models"), digest)
     with tempfile.TemporaryDirectory(prefix="zebra-") as scratch:
-        loaded = load_model(parts.registry.download(model, version, Path(scratch)), digest)
         table = predict(loaded, manifest, split, parts.store)
         path = Path(scratch) / "predictions.parquet"
         pq.write_table(table, path, compression="zstd")

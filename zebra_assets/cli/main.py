@@ -70,7 +70,7 @@ class Mlops(click.Group):
             with formatter.section(title):
                 formatter.write_dl([(name, line) for name, (_, line) in commands.items()], col_max=12)
 
-    def main(self, args: Any = None, prog_name: str | None = None, **extra: Any) -> Any:
+    def main(self, args: Any = None, prog_name: str | None = None, **extra: Any) -> Any:  # type: ignore[override]  # one way out
         """Run, and leave with the exit code of what happened."""
         words = list(sys.argv[1:] if args is None else args)
         extra["standalone_mode"] = False
@@ -84,6 +84,7 @@ class Mlops(click.Group):
 
 def _report(error: Exception, words: list[str]) -> int:
     """Say what went wrong, and return the exit code."""
+    found: dict[str, Any]
     as_json, verbose = "--json" in words, bool({"-v", "--verbose"} & set(words))
     if isinstance(error, click.Abort):
         _say({"type": "Interrupted", "message": "Interrupted.", "fix": None, "exit_code": 130}, as_json)

@@ -54,7 +54,8 @@ def verb(name: str | None = None, **attributes: Any) -> Callable[[F], click.Comm
             )
             return function(call, **arguments)
 
-        return click.command(name or function.__name__, **attributes)(common_options(run))
+        command: click.Command = click.command(name or function.__name__, **attributes)(common_options(run))
+        return command
 
     return decorate
 
@@ -156,7 +157,7 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
-class Name(click.ParamType):
+class Name(click.ParamType[str]):
     """A name or id, checked at the door: `../` never reaches a path, a key or a query."""
 
     def __init__(self, what: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from zebra_assets.contracts.events import Event, PredictionEvent
-from zebra_assets.contracts.manifest import Manifest
+from zebra_assets.contracts.manifest import Bundle, Manifest
 from zebra_assets.contracts.promotion import Promotion
 from zebra_assets.contracts.run import Run
 from zebra_assets.contracts.verdicts import DriftReport, EvalReport, GateDecision
@@ -58,6 +58,18 @@ class Manifests(Protocol):
 
     def get(self, manifest_id: str) -> Manifest:
         """Raises `NotFound`, naming `mlops ingest`."""
+        ...
+
+    def commit_bundle(self, bundle: Bundle) -> bool:
+        """Make a bundle visible, atomically; True when new. Its manifests must exist (`NotFound`)."""
+        ...
+
+    def bundle(self, bundle_id: str) -> Bundle:
+        """Raises `NotFound`."""
+        ...
+
+    def bundles(self, model: str) -> list[Bundle]:
+        """A model's bundles, oldest first."""
         ...
 
     def list(self, dataset: str | None = None) -> list[Manifest]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from zebra_assets import loop
 from zebra_assets.contracts.promotion import Promotion
 from zebra_assets.contracts.run import Run
-from zebra_assets.contracts.verdicts import DriftReport, EvalReport, GateDecision
+from zebra_assets.contracts.verdicts import DriftReport, GateDecision
 from zebra_assets.control.queries import dataset_spec, model_spec
 from zebra_assets.errors import NotFound, UsageError
 from zebra_assets.parts import Parts
@@ -66,7 +66,7 @@ def train(
     return loop.train_candidate(parts, spec, key, params=params, again=again, log=log)
 
 
-def evaluate(parts: Parts, model: str, run_id: str | None = None, split: Split | None = None) -> tuple[EvalReport, GateDecision]:
+def evaluate(parts: Parts, model: str, run_id: str | None = None, split: Split | None = None) -> loop.Judged:
     """Score a run, default the newest finished one, beside prod, and let the gate decide."""
     spec = model_spec(parts, model)
     return loop.judge(parts, spec, chosen_run(parts, model, run_id), split)
@@ -84,7 +84,7 @@ def promote(parts: Parts, model: str, run_id: str | None = None, to: str = "prod
     spec = model_spec(parts, model)
     alias = spec_alias(parts, model, to)
     run = chosen_run(parts, model, run_id)
-    decision = parts.records.decision_for(run.id) or loop.judge(parts, spec, run)[1]
+    decision = parts.records.decision_for(run.id) or loop.judge(parts, spec, run).decision
     return loop.promote_run(parts, spec, run.id, alias, reason), decision
 
 

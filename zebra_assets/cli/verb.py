@@ -102,14 +102,10 @@ class Call:
 
     @cached_property
     def parts(self) -> "Parts":
-        """The project's adapters, with embedded stores made ready on first use."""
-        from zebra_assets.control.operations import prepare
+        """The project's adapters; embedded stores are made by whoever first writes to them."""
         from zebra_assets.parts import Parts
 
-        parts = Parts(self.settings)
-        if prepare(parts):
-            self.note(f"prepared the stores in {self.settings.home}")
-        return parts
+        return Parts(self.settings)
 
     def answer(self, data: Any, show: Callable[[], None]) -> None:
         """The result: ``data`` as JSON, or what ``show`` prints for a person."""

@@ -22,27 +22,6 @@ Split = Literal["train", "valid", "test"]
 Progress = Callable[[str, int], Any]
 
 
-def prepare(parts: Parts) -> bool:
-    """Make the embedded stores of a project usable: create and migrate them when they are not there yet; True when it did.
-
-    One process does it, under a lock: a fresh SQLite store touched by several at once is corrupt for good. Stores named
-    by URL belong to whoever runs them; `mlops init` prepares those.
-    """
-    settings = parts.settings
-    absent = [p for p in (settings.home / "state.db", settings.home / "mlflow.db") if not p.exists()]
-    embedded = {settings.home / "state.db": settings.state_url, settings.home / "mlflow.db": settings.mlflow_tracking_uri}
-    if not any(embedded[path] is None for path in absent):
-        return False
-    from zebra_assets.adapters.mlflow import prepare as prepare_mlflow
-    from zebra_assets.adapters.state import migrate
-
-    settings.home.mkdir(parents=True, exist_ok=True)
-    with parts.locks.hold("initialise"):
-        migrate(settings.state)
-        prepare_mlflow(settings.tracking, settings.artifacts)
-    return True
-
-
 def ingest(parts: Parts, dataset: str, progress: Progress = lambda stage, rows: None) -> "Ingested":
     """Read a dataset's source and commit its manifest; the same rows give the same manifest. ``progress(stage, rows)``."""
     from zebra_assets.datasets.ingest import ingest as station
@@ -61,7 +40,6 @@ def train(
 ) -> "Trained":
     """Train a candidate on a manifest, default the newest; the same inputs give the same run unless ``again``."""
     spec = model_spec(parts, model)
-    prepare(parts)
     key = manifest_id or loop.newest_key(parts, spec)
     return loop.train_candidate(parts, spec, key, params=params, again=again, log=log)
 

@@ -60,7 +60,9 @@ class Artifact(Noun):
 class ColumnStats(Noun):
     """A column's summary over the train split: the drift baseline, so that no later step needs the raw rows.
 
-    Numeric columns: `edges` are the bin edges (n+1 ascending quantiles) and `counts` the rows per bin (n).
+    Numeric columns: `edges` are the bin edges (n+1 ascending quantiles) and `counts` the rows per bin (n). Bins are read
+    as numpy.histogram reads them: closed below, open above, the last closed on both sides. So with few distinct values
+    each is an edge and the last stands twice ([0, 1, 1] for a 0/1 column): every value is a bin of its own.
     Other columns: `values` are the most frequent values as text and `counts` their rows; `other` is the rest.
     """
 

@@ -67,8 +67,16 @@ class GateDecision(Noun):
         return [r.reason for r in self.rules if not r.passed] or [r.reason for r in self.rules]
 
 
+class DriftBin(Noun):
+    """One bar of a column's two histograms: its share of the baseline's and of the window's rows, 0 to 1."""
+
+    label: str
+    baseline: float
+    window: float
+
+
 class ColumnDrift(Noun):
-    """One column's distance from its baseline."""
+    """One column's distance from its baseline. `score` is the model's drift metric net of what chance alone gives."""
 
     column: str
     kind: Literal["numeric", "categorical"]
@@ -79,6 +87,7 @@ class ColumnDrift(Noun):
     js: float
     ks: float | None = None
     new_values: list[str] = Field(default_factory=list)
+    bins: list[DriftBin] = Field(default_factory=list)
 
 
 class DriftReport(Noun):

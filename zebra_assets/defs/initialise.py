@@ -5,17 +5,21 @@ more than one head present"), and a fresh MLflow store has the same race. So one
 the manifests on disk as partitions, under a lock; running it again changes nothing.
 """
 
-import os
 import shutil
 import sys
+import tempfile
+from pathlib import Path
 
 import dagster as dg
+import yaml
 
 from zebra_assets.defs.partitions import known_keys
 from zebra_assets.errors import ZebraError
 from zebra_assets.parts import Parts
 from zebra_assets.project import load_project
 from zebra_assets.settings import Settings, load_settings
+
+_DATABASES = ("history", "schedules")
 
 
 def initialise(settings: Settings) -> dict[str, int]:
@@ -45,15 +49,32 @@ def register_partitions(settings: Settings, parts: Parts) -> dict[str, int]:
             shutil.copyfile(shipped, home / "dagster.yaml")
         else:
             (home / "dagster.yaml").touch()
-    os.environ["DAGSTER_HOME"] = str(home)  # the instance reads nothing else; set for this one-shot process only
+    create_databases(home)
     added: dict[str, int] = {}
-    with dg.DagsterInstance.get() as instance:
+    with dg.DagsterInstance.from_config(str(home)) as instance:
         for axis, keys in known_keys(load_project(settings.project_dir), parts).items():
             fresh = sorted(set(keys) - set(instance.get_dynamic_partitions(axis)), key=keys.index)
             if fresh:
                 instance.add_dynamic_partitions(axis, fresh)
             added[axis] = len(fresh)
     return added
+
+
+def create_databases(home: Path) -> None:
+    """Create the SQLite databases of a fresh instance all or nothing: built beside it, then renamed into place.
+
+    Killed half-way through its first migration, a database is neither fresh nor usable. Nothing happens where the databases
+    exist, nor where dagster.yaml names another storage, which migrates itself.
+    """
+    if "storage" in (yaml.safe_load((home / "dagster.yaml").read_text()) or {}) or all((home / part).exists() for part in _DATABASES):
+        return
+    with tempfile.TemporaryDirectory(dir=home.parent, prefix=f".{home.name}-") as fresh:
+        Path(fresh, "dagster.yaml").touch()
+        with dg.DagsterInstance.from_config(fresh) as instance:
+            instance.get_dynamic_partitions("none")
+        for part in _DATABASES:
+            if not (home / part).exists():
+                Path(fresh, part).rename(home / part)
 
 
 def main() -> int:

@@ -1,0 +1,103 @@
+"""What happened asks for what comes next, once."""
+
+import json
+from datetime import UTC, datetime
+
+import dagster as dg
+import pytest
+
+from tests.defs.conftest import ingest
+from zebra_assets.contracts.verdicts import DriftReport
+from zebra_assets.defs.build import build_defs
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+MODEL = "tabular-churn"
+
+
+def tick(site, name, cursor=None, instance=None):
+    """Evaluate a sensor of the project's definitions once."""
+    sensor = build_defs(project_dir=site.folder).resolve_sensor_def(name)
+    with instance or site.instance() as live:
+        context = dg.build_sensor_context(instance=live, cursor=cursor, resources={"house": site.house()})
+        result = sensor(context)
+        return result, context.cursor
+
+
+def add_fibre(site):
+    script = site.python(f"models/{MODEL}/source.py", "--fibre", "--project", str(site.folder))
+    assert script.returncode == 0, script.stderr
+
+
+def drift(site, state, number):
+    report = DriftReport(
+        id=f"drift-{number:04d}", model=MODEL, version="1", manifest_id=site.manifest_id, window_start=None, window_end=None, rows=500,
+        state=state, score=0.5, columns=[], recommendation="retrain" if state == "drifted" else "none", reason="tested", created_at=datetime.now(UTC),
+    )  # fmt: skip
+    site.parts.records.save(report)
+
+
+def test_a_known_manifest_asks_for_nothing_and_a_new_one_for_one_run(site):
+    skipped, _ = tick(site, "new_manifest_sensor")
+    assert isinstance(skipped, dg.SkipReason)
+    add_fibre(site)
+    fresh = ingest(site.folder)
+    assert fresh != site.manifest_id
+    result, _ = tick(site, "new_manifest_sensor")
+    assert [(r.partition_key, r.job_name) for r in result.run_requests] == [(fresh, "tabular_churn_loop")]
+    assert [r.partition_keys for r in result.dynamic_partitions_requests] == [[fresh]]
+
+
+def test_drift_that_lasts_asks_for_fresh_data_once_and_never_straight_for_training(site):
+    drift(site, "stable", 1)
+    drift(site, "drifted", 2)
+    result, cursor = tick(site, "drift_sensor")
+    assert [r.job_name for r in result.run_requests] == ["tabular_churn_ingest"]
+    drift(site, "drifted", 3)
+    again, cursor = tick(site, "drift_sensor", cursor)
+    assert isinstance(again, dg.SkipReason), again
+    quiet, _ = tick(site, "drift_sensor", cursor)
+    assert isinstance(quiet, dg.SkipReason)
+
+
+def test_a_source_is_ingested_when_its_revision_changes_and_not_before(site):
+    first, cursor = tick(site, "source_sensor")
+    assert [r.job_name for r in first.run_requests] == ["tabular_churn_ingest"]
+    same, cursor = tick(site, "source_sensor", cursor)
+    assert isinstance(same, dg.SkipReason)
+    add_fibre(site)
+    changed, _ = tick(site, "source_sensor", cursor)
+    assert len(changed.run_requests) == 1
+    assert changed.run_requests[0].run_key != first.run_requests[0].run_key
+
+
+def test_an_absent_source_raises_instead_of_reading_as_a_quiet_night(site):
+    for path in (site.folder / ".zebraops" / "sources" / MODEL).iterdir():
+        path.unlink()
+    with pytest.raises(Exception, match=r"source\.py"):
+        tick(site, "source_sensor")
+
+
+def test_the_same_rows_again_end_the_loop_with_no_new_data(site):
+    job = build_defs(project_dir=site.folder).resolve_job_def("tabular_churn_ingest")
+    with site.instance() as instance:
+        result = job.execute_in_process(instance=instance, tags={"zebra/cause": "drift"})
+    said = [e.step_output_data.metadata["said"].value for e in result.all_events if e.is_successful_output]
+    assert said == [f"drift seen, no new data: the source still gives {site.manifest_id}; nothing to train"]
+    skipped, _ = tick(site, "new_manifest_sensor")
+    assert isinstance(skipped, dg.SkipReason)
+
+
+def test_every_sensor_and_schedule_is_running_without_a_click(site):
+    defs = build_defs(project_dir=site.folder)
+    repository = defs.get_repository_def()
+    names = {s.name for s in repository.sensor_defs if s.default_status == dg.DefaultSensorStatus.RUNNING}
+    assert names == {"new_manifest_sensor", "source_sensor", "monitor_sensor", "drift_sensor", "ledger_sensor", "run_failure_audit"}
+    assert all(s.default_status == dg.DefaultScheduleStatus.RUNNING for s in repository.schedule_defs)
+    assert {s.cron_schedule for s in repository.schedule_defs} >= {"0 */6 * * *"}
+
+
+def test_nothing_in_prod_means_nothing_to_monitor(site):
+    skipped, cursor = tick(site, "monitor_sensor")
+    assert "nothing in prod" in skipped.skip_message
+    assert json.loads(cursor) == {}

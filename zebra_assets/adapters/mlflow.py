@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -64,7 +65,7 @@ def prepare(uri: str, artifacts: str) -> None:
             except MlflowException as error:
                 if "out-of-date" not in str(error):
                     raise
-                upgrade.callback(uri)
+                upgrade.main([uri], standalone_mode=False)
                 client(uri)
     except (OSError, MlflowException) as error:
         raise unavailable(uri, str(error)) from error
@@ -188,7 +189,7 @@ class MlflowTracker:
         mlflow = self._client
         outputs = repeat(self.uri, lambda: mlflow.get_run(mlflow_run_id)).outputs
         ids = [output.model_id for output in outputs.model_outputs] if outputs else []
-        models = [repeat(self.uri, lambda one=one: mlflow.get_logged_model(one)) for one in ids]
+        models = [repeat(self.uri, partial(mlflow.get_logged_model, one)) for one in ids]
         fresh = [m for m in models if m.creation_timestamp >= since.timestamp() * 1000]
         if not fresh:
             return None

@@ -62,7 +62,8 @@ def unavailable(uri: str, why: str) -> Unavailable:
         fix = "`mlops doctor` shows what answers; start the server with `mlops up`, or set ZEBRA_MLFLOW_TRACKING_URI"
     else:
         fix = "`mlops doctor` shows what answers; or set ZEBRA_MLFLOW_TRACKING_URI, e.g. sqlite:////path/to/mlflow.db"
-    return Unavailable(f"MLflow at {shown(uri)} cannot be reached: {why.splitlines()[0].rstrip('.')}.", fix=fix)
+    reason = (why.splitlines() or ["no answer"])[0].rstrip(".")
+    return Unavailable(f"MLflow at {shown(uri)} cannot be reached: {reason}.", fix=fix)
 
 
 def probe(uri: str) -> bool:

@@ -1,0 +1,113 @@
+"""Which code, commit and environment a run had, and the run id that follows from its inputs.
+
+A run id is a digest: the same spec, code, data and parameters name the same run, so asking twice trains once.
+"""
+
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import rfc8785
+
+import zebra_assets
+from zebra_assets.contracts.digest import digest_of, file_digest
+from zebra_assets.contracts.manifest import Manifest
+from zebra_assets.contracts.model_spec import ModelSpec
+from zebra_assets.contracts.run import CodeRevision
+from zebra_assets.errors import NotFound, UsageError
+
+_CACHES = {"__pycache__", ".ipynb_checkpoints"}
+_GIT_TIMEOUT_S = 10
+
+
+def code_revision(folder: Path, entrypoint: str) -> CodeRevision:
+    """The digest of a model folder's code, and the commit around it.
+
+    Raises:
+        NotFound: the entrypoint does not exist.
+    """
+    if not (folder / entrypoint).is_file():
+        raise NotFound(f"{folder / entrypoint} does not exist, but model.yaml names it.", fix=f"create it, or mend {folder / 'model.yaml'}")
+    commit, dirty = _git(folder)
+    return CodeRevision(digest=code_digest(folder), commit=commit, dirty=dirty)
+
+
+def code_digest(folder: Path) -> str:
+    """Digest of the files that can change what a training does: all but model.yaml (the spec digest covers it) and caches.
+
+    Of a notebook only the cells' sources count, so that looking at it in Jupyter does not make it another program.
+    """
+    files = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix != ".pyc" and path != folder / "model.yaml" and not _CACHES.intersection(path.parts)
+    )
+    return digest_of([[path.relative_to(folder).as_posix(), _file(path)] for path in files])
+
+
+def _file(path: Path) -> str:
+    if path.suffix == ".ipynb":
+        try:
+            cells = json.loads(path.read_bytes())["cells"]
+            return digest_of([[cell["cell_type"], "".join(cell["source"])] for cell in cells])
+        except (ValueError, KeyError, TypeError):
+            pass  # not a notebook after all; papermill will say so
+    return file_digest(path)
+
+
+def _git(folder: Path) -> tuple[str | None, bool | None]:
+    """(commit, whether the model folder or this package differ from it); (None, None) without git or a repository."""
+    package = Path(zebra_assets.__file__).parent
+    paths = [folder, *([package] if package.parent in folder.resolve().parents else [])]
+    try:
+        done = subprocess.run(
+            ["git", "-c", "core.fsmonitor=false", "--no-optional-locks", "status", "--porcelain=v2", "--branch", "--", *map(str, paths)],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=_GIT_TIMEOUT_S,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None, None
+    lines = done.stdout.splitlines()
+    commit = next((line.split()[-1] for line in lines if line.startswith("# branch.oid ")), None)
+    if commit is None or commit == "(initial)":
+        return None, None
+    return commit, any(not line.startswith("#") for line in lines)
+
+
+def environment() -> dict[str, Any]:
+    """Python, platform and installed distributions; its digest is the environment digest of a run."""
+    # Folder names, not importlib.metadata: 5 ms instead of 400 ms for 300 distributions.
+    found = {
+        "==".join(folder.name.removesuffix(".dist-info").rsplit("-", 1))
+        for place in map(Path, sys.path)
+        if place.is_dir()
+        for folder in place.glob("*.dist-info")
+    }
+    return {
+        "python": platform.python_version(),
+        "platform": f"{sys.platform}-{platform.machine()}",
+        "distributions": sorted(found, key=str.lower),
+    }
+
+
+def check_params(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``params`` as a plain dict if they can be written as JSON, else raise `UsageError`."""
+    try:
+        plain: dict[str, Any] = json.loads(rfc8785.dumps(dict(params)))
+    except (rfc8785.CanonicalizationError, TypeError, ValueError) as error:
+        raise UsageError(f"Parameters must be plain JSON values: {error}.", fix="--params '{\"C\": 0.5}'") from error
+    return {name: params[name] for name in plain}
+
+
+def run_id(spec: ModelSpec, code: CodeRevision, manifests: Mapping[str, Manifest], params: Mapping[str, Any], attempt: int) -> str:
+    """``<model>-<16 hex>``, a digest of everything that decides the outcome."""
+    roles = {role: manifest.id for role, manifest in manifests.items()}
+    inputs = {"spec": spec.digest, "code": code.digest, "roles": roles, "params": dict(params), "attempt": attempt}
+    return f"{spec.name}-{digest_of(inputs)[:16]}"

@@ -1,0 +1,173 @@
+"""Put a window's values beside a baseline's summary, bin by bin: the one table that every drift metric reads.
+
+Bins come from the baseline alone, so that two windows of one model are comparable. There are few of them, because the
+noise of a binned distance grows with bins / rows: at most 10 quantile groups of a number or 20 values of a category, each
+expected to hold at least 5 rows of the window (Cochran's rule). Outside the baseline's range, nulls and values never seen
+are bins of their own: the baseline has no rows there, and that is what drift looks like. Called by `monitor`.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zebra_assets.contracts.manifest import ColumnStats
+
+MAX_GROUPS = 10  # of a number: deciles, the usual PSI table
+MAX_VALUES = 20  # of a category
+MIN_EXPECTED = 5  # window rows per bin, below which a bin says more about chance than about the world
+MAX_NEW = 20  # new values named in a report, and the characters of each that are shown
+MAX_TEXT = 80
+
+Counts = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Binned:
+    """Rows per bin, baseline beside window; bins that are empty on both sides are left out.
+
+    `fine` holds, for numbers, the counts over all baseline edges in ascending order and without nulls, shape (2, cells).
+    """
+
+    kind: Literal["numeric", "categorical"]
+    labels: list[str]
+    baseline: Counts
+    window: Counts
+    fine: Counts | None = None
+    new_values: list[str] = field(default_factory=list)
+
+
+def compare(stats: ColumnStats, values: Sequence[Any]) -> Binned:
+    """Bin one column's window values (None is null) by its baseline summary.
+
+    For a number, whatever is not one (text, NaN) counts as null. Booleans compare as 'true' and 'false', whole floats as
+    integers, so that a value that took the way through JSON meets itself.
+    """
+    return _numeric(stats, values) if stats.kind == "numeric" else _categorical(stats, values)
+
+
+def _numeric(stats: ColumnStats, values: Sequence[Any]) -> Binned:
+    numbers = _floats(values)
+    present = numbers[~np.isnan(numbers)]
+    nulls = len(numbers) - len(present)
+    counts = np.asarray(stats.counts, dtype=np.int64)
+    if len(counts) == 0:  # the baseline is all null: a number is news, whichever it is
+        return _table("numeric", ["any number", "(null)"], [0, stats.nulls], [len(present), nulls])
+
+    edges = np.asarray(stats.edges, dtype=np.float64)
+    low, high = edges[0] if stats.min is None else min(edges[0], stats.min), edges[-1] if stats.max is None else max(edges[-1], stats.max)
+    cells = np.clip(np.searchsorted(edges, present, side="right"), 1, len(counts))
+    cells[present < low], cells[present > high] = 0, len(counts) + 1
+    window = np.bincount(cells, minlength=len(counts) + 2)
+    baseline = np.concatenate(([0], counts, [0]))
+
+    starts = _group_starts(counts, _groups(len(values), stats))
+    stops = np.append(starts[1:], len(counts))
+    labels = [f"below {low:.4g}", *(_interval(edges, a, b) for a, b in zip(starts, stops, strict=True)), f"above {high:.4g}", "(null)"]
+    at = np.concatenate(([0], starts + 1, [len(counts) + 1]))
+    return _table(
+        "numeric",
+        labels,
+        [*np.add.reduceat(baseline, at), stats.nulls],
+        [*np.add.reduceat(window, at), nulls],
+        fine=np.stack([baseline, window]),
+    )
+
+
+def _categorical(stats: ColumnStats, values: Sequence[Any]) -> Binned:
+    seen: Counter[str] = Counter()
+    nulls = 0
+    for value, rows in _tally(values).items():
+        if value is None or value != value:
+            nulls += rows
+        else:
+            seen[as_text(value)] += rows
+    known = [as_text(v) for v in stats.values]
+    # With an unlisted rest in the baseline, an unlisted value is not proven new.
+    unlisted = {v: n for v, n in seen.items() if v not in set(known)}
+    unlisted_rows = sum(unlisted.values())
+    new_rows, other_rows = (0, unlisted_rows) if stats.other else (unlisted_rows, 0)
+
+    pairs = sorted(zip(known, stats.counts, strict=True), key=lambda p: (-p[1], p[0]))
+    kept = [(v, n) for v, n in pairs if n * len(values) >= MIN_EXPECTED * stats.rows][:MAX_VALUES]
+    pooled = pairs[len(kept) :]
+    return _table(
+        "categorical",
+        [*(v for v, _ in kept), "(other)", "(new)", "(null)"],
+        [*(n for _, n in kept), stats.other + sum(n for _, n in pooled), 0, stats.nulls],
+        [*(seen[v] for v, _ in kept), other_rows + sum(seen[v] for v, _ in pooled), new_rows, nulls],
+        new_values=[] if stats.other else [v[:MAX_TEXT] for v in sorted(unlisted, key=lambda v: (-unlisted[v], v))[:MAX_NEW]],
+    )
+
+
+def _table(
+    kind: Literal["numeric", "categorical"],
+    labels: list[str],
+    baseline: Sequence[int],
+    window: Sequence[int],
+    *,
+    fine: Counts | None = None,
+    new_values: list[str] | None = None,
+) -> Binned:
+    base, now = np.asarray(baseline, dtype=np.int64), np.asarray(window, dtype=np.int64)
+    used = base + now > 0
+    return Binned(kind, [label for label, keep in zip(labels, used, strict=True) if keep], base[used], now[used], fine, new_values or [])
+
+
+def _groups(rows: int, stats: ColumnStats) -> int:
+    """How many groups of a number `rows` window rows can fill."""
+    present = 1 - stats.nulls / stats.rows
+    return int(np.clip(rows * present // MIN_EXPECTED, 1, MAX_GROUPS))
+
+
+def _group_starts(counts: Counts, groups: int) -> NDArray[np.int64]:
+    """First bin of each group: neighbours merged until a group holds its ``1 / groups`` of the rows; a small rest joins the last."""
+    ends = counts.cumsum()
+    step = ends[-1] / groups
+    starts, held = [0], 0
+    while True:
+        last = int(np.searchsorted(ends, held + step * (1 - 1e-9)))
+        if last >= len(counts) - 1 or ends[-1] - ends[last] < step / 2:
+            break
+        starts.append(last + 1)
+        held = int(ends[last])
+    return np.asarray(starts, dtype=np.int64)
+
+
+def _interval(edges: NDArray[np.float64], start: int, stop: int) -> str:
+    low, high = edges[start], edges[stop]
+    if low == high:
+        return f"{low:.4g}"
+    return f"{low:.4g} to {high:.4g}" if stop == len(edges) - 1 else f"{low:.4g} to <{high:.4g}"
+
+
+def as_text(value: Any) -> str:
+    """A category's one spelling: 'true' for True and 'True', '1' for 1 and 1.0, else the text itself."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    text = str(value)
+    return text.lower() if text in ("True", "False") else text
+
+
+def _tally(values: Sequence[Any]) -> Counter[Any]:
+    try:
+        return Counter(values)
+    except TypeError:  # a list or dict where a value was expected: compared by its text
+        return Counter(v if v is None else str(v) for v in values)
+
+
+def _floats(values: Sequence[Any]) -> NDArray[np.float64]:
+    try:
+        return np.array(values, dtype=np.float64)  # None becomes NaN
+    except (TypeError, ValueError, OverflowError):
+        return np.array([_float(v) for v in values], dtype=np.float64)
+
+
+def _float(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return float("nan")

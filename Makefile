@@ -52,10 +52,12 @@ docs: setup ## write docs/reference anew from the code
 
 # Names no host, so that the lock serves behind any mirror; hashes make the mirror's honesty irrelevant.
 COMPILE = $(UV) pip compile --quiet --generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links --no-header
+IMAGE := --python-platform linux --constraint requirements.lock --no-annotate
 
-lock: setup ## resolve requirements.lock and the server image's lock anew (ARGS=--upgrade)
+lock: setup ## resolve requirements.lock and the images' subsets of it anew (ARGS=--upgrade)
 	@$(COMPILE) pyproject.toml --all-extras --universal $(ARGS) -o requirements.lock
-	@$(COMPILE) pyproject.toml --extra serving --universal --constraint requirements.lock -o infra/docker/serving.lock
+	@$(COMPILE) pyproject.toml $(IMAGE) --extra serving -o infra/docker/serving.lock
+	@$(COMPILE) pyproject.toml $(IMAGE) --extra assets --extra monitoring --extra examples -o infra/docker/platform.lock
 
 bench-%: setup ## run benchmarks/%/run.py, as bench-train-overhead, bench-cli-help
 	@$(BIN)/python benchmarks/$*/run.py $(ARGS)

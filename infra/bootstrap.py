@@ -28,7 +28,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 VENV = PROJECT / ".venv"
 LOCK = PROJECT / "requirements.lock"
 STAMP = VENV / "zebra-setup"
-QUIET = ("--quiet", "--disable-pip-version-check", "--no-input")
+QUIET = ("-qq", "--disable-pip-version-check", "--no-input")  # -qq: errors only
 MINUTES = 30  # the longest an installation may take over a slow line
 
 # Byte-compiling all 41,000 modules of the lock costs 26 s, of which the platform imports a tenth. Importing those once costs

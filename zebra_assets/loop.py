@@ -204,7 +204,7 @@ def watch(parts: Parts, spec: ModelSpec, *, html: bool = False) -> DriftReport |
         return None
     baseline = resolve(parts, spec, head.manifest_id)["train"]
     window = parts.events.predictions(spec.name, version=head.version, limit=spec.drift.window_rows)
-    report = monitor(spec, baseline, head.version, window)
+    report = monitor(spec, baseline, head.version, window, baseline_id=head.manifest_id)
     report = report.model_copy(update={"html_uri": _drift_page(parts, spec, report, baseline, window, full=html)})
     parts.records.save(report)
     if report.state == "drifted":

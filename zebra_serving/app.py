@@ -1,0 +1,184 @@
+"""Composition root of the server: which real adapters, which doors, what starts and stops with the process.
+
+`create_app` gives one ASGI application: a thin front (host, token, request id, metrics, problems as JSON) with the doors
+on one side and the FastAPI control routes on the other. Called by `__main__` and by tests; the only room here that
+chooses adapters.
+"""
+
+import logging
+import re
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.requests import ClientDisconnect
+from starlette.types import Message, Receive, Scope, Send
+
+from zebra_assets.contracts.model_spec import ModelSpec, load_model_spec
+from zebra_assets.contracts.names import check_name, safe_join
+from zebra_assets.contracts.ports import EventStore, Ledger, Records, Registry
+from zebra_assets.settings import Settings
+from zebra_serving.alias_watch import AliasWatch
+from zebra_serving.capture import Capture
+from zebra_serving.dataplane import DataPlane
+from zebra_serving.doors.native import NativeDoor
+from zebra_serving.guard import Guard
+from zebra_serving.loader import Loader
+from zebra_serving.metrics import Metrics
+from zebra_serving.problems import answer_to
+from zebra_serving.routes import control_app
+from zebra_serving.served import Served
+from zebra_serving.staging import Staging
+from zebra_serving.state_file import StateFile
+
+log = logging.getLogger(__name__)
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_ROUTES = frozenset({"/", "/health", "/ready", "/model", "/metrics", "/openapi.json", NativeDoor.path})
+
+
+class App:
+    """The front: an ASGI application."""
+
+    def __init__(self, control: FastAPI, door: NativeDoor, guard: Guard, metrics: Metrics, loader: Loader, capture: Capture) -> None:
+        self.control, self.loader, self.capture, self.metrics = control, loader, capture, metrics
+        self._door, self._guard = door, guard
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.control(scope, receive, send)
+            return
+        began = time.perf_counter()
+        headers = dict(scope["headers"])
+        asked = headers.get(b"x-request-id", b"")
+        request_id = asked.decode() if _REQUEST_ID.fullmatch(asked) else secrets.token_hex(8)
+        status = 0
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        path = scope["path"]
+        try:
+            if (problem := self._guard.check(path, headers)) is not None:
+                raise problem
+            if path == self._door.path:
+                await self._door(scope, receive, answer, headers, request_id)
+            else:
+                scope["state"] = {**scope.get("state", {}), "request_id": request_id}
+                await self.control(scope, receive, answer)
+        except ClientDisconnect:
+            status = status or 499
+        except Exception as error:
+            if status:  # too late for another answer
+                raise
+            await _refuse(error, request_id, answer)
+        finally:
+            self.metrics.answered(path if path in _ROUTES else "other", status, time.perf_counter() - began)
+
+
+async def _refuse(error: Exception, request_id: str, send: Send) -> None:
+    status, headers, raw = answer_to(error, request_id)
+    await send({"type": "http.response.start", "status": status, "headers": [(k.encode(), v.encode()) for k, v in headers.items()]})
+    await send({"type": "http.response.body", "body": raw})
+
+
+def create_app(
+    settings: Settings,
+    model: str,
+    alias: str = "prod",
+    *,
+    host: str | None = None,
+    ledger: Ledger | None = None,
+    registry: Registry | None = None,
+    events: EventStore | None = None,
+    records: Records | None = None,
+    on_settled: Callable[[Served | None], None] = lambda served: None,
+) -> App:
+    """Compose a server for one model and alias; nothing runs until the application's lifespan starts.
+
+    Args:
+        host: where it will be bound, default `settings.serving_host`; decides which Host headers are accepted.
+        ledger, registry, events, records: default the real ones of ``settings``.
+        on_settled: see `Loader`.
+
+    Raises:
+        UsageError: not a legal model or alias name.
+        SpecInvalid: the model's model.yaml is wrong, so it is not known which columns are sensitive.
+    """
+    check_name(model, "model")
+    check_name(alias, "alias")
+    spec = _spec(settings, model)
+    serving = settings.home / "serving"
+    metrics = Metrics()
+    registry = registry or _registry(settings)
+    records = records or _records(settings)
+    reachable = StateFile(settings.state).check
+    capture = Capture(
+        events or _events(settings),
+        metrics,
+        sample_rate=spec.serving.sample_rate if spec else 1.0,
+        hidden=frozenset(spec.sensitive.attributes if spec else ()),
+        reachable=reachable,
+    )
+    loader = Loader(
+        model,
+        alias,
+        ledger=ledger or _ledger(settings),
+        staging=Staging(serving / "cache", registry, records),
+        last_good=serving / f"{model}-{alias}.last-good.json",
+        interval_s=settings.reload_interval_s,
+        metrics=metrics,
+        reachable=reachable,
+        on_settled=on_settled,
+    )
+    watch = AliasWatch(registry, lambda: loader.current, metrics, interval_s=10 * settings.reload_interval_s)
+    plane = DataPlane(lambda: loader.current, loader.not_ready, capture, metrics)
+
+    @asynccontextmanager
+    async def lifespan(control: FastAPI) -> AsyncIterator[None]:
+        for part in (capture, loader, watch):
+            part.start()
+        yield
+        watch.stop()
+        loader.stop()
+        plane.close()
+        capture.stop()
+
+    control = control_app(loader, watch, metrics, lifespan)
+    return App(control, NativeDoor(plane), Guard(host or settings.serving_host, settings.serving_token), metrics, loader, capture)
+
+
+def _spec(settings: Settings, model: str) -> ModelSpec | None:
+    """The model's spec where the server has the project's files; an image may come without them."""
+    folder = safe_join(settings.models_dir, model)
+    return load_model_spec(folder) if (folder / "model.yaml").is_file() else None
+
+
+def _ledger(settings: Settings) -> Ledger:
+    from zebra_assets.adapters.ledger import SqlLedger
+
+    return SqlLedger(settings.state)
+
+
+def _registry(settings: Settings) -> Registry:
+    from zebra_assets.adapters.mlflow import MlflowRegistry
+
+    return MlflowRegistry(settings.tracking, ui_url=settings.mlflow_ui_url)
+
+
+def _events(settings: Settings) -> EventStore:
+    from zebra_assets.adapters.event_store import SqlEvents
+
+    return SqlEvents(settings.state)
+
+
+def _records(settings: Settings) -> Records:
+    from zebra_assets.adapters.records import SqlRecords
+
+    return SqlRecords(settings.state)

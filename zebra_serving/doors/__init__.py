@@ -1,0 +1,1 @@
+"""Doors: one file per protocol, each from bytes to the data plane and back."""

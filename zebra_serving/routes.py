@@ -1,0 +1,166 @@
+"""What people and probes ask: /health, /ready, /model, /metrics, and a page that lists them. Off the hot path: plain FastAPI."""
+
+import html
+from datetime import datetime
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import HTMLResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from zebra_assets.errors import ZebraError
+from zebra_serving.alias_watch import AliasWatch
+from zebra_serving.doors import native
+from zebra_serving.loader import Failure, Loader
+from zebra_serving.metrics import Metrics
+from zebra_serving.problems import MethodNotAllowed, NoSuchPath, answer_to
+
+
+class Health(BaseModel):
+    """The process answers; nothing is said about the model."""
+
+    status: str = "alive"
+
+
+class Ready(BaseModel):
+    """A version is loaded. `stale_since` is set while the ledger cannot be reached and the last good version serves."""
+
+    ready: bool = True
+    model: str
+    version: str
+    ledger_age_s: float | None
+    stale_since: datetime | None
+    stale_reason: str | None
+
+
+class ReloadFailure(BaseModel):
+    """The last version that was not taken, and why."""
+
+    version: str
+    reason: str
+    message: str
+    fix: str | None
+    at: datetime
+    attempts: int
+
+
+class Drift(BaseModel):
+    """MLflow's alias differs from the ledger."""
+
+    mlflow: str | None
+    ledger: str
+    since: datetime
+    fix: str
+
+
+class ModelView(BaseModel):
+    """The version in force, what it reads, and what stands in the way of another one. Fields are null while nothing is loaded."""
+
+    name: str
+    alias: str
+    version: str | None
+    run_id: str | None = None
+    manifest_id: str | None = None
+    digest: str | None = None
+    promoted_at: datetime | None = None
+    loaded_at: datetime | None = None
+    form: str | None = None
+    self_test: str | None = None
+    columns: list[dict[str, Any]] = []
+    metrics: dict[str, float] = {}
+    previous_version: str | None = None
+    last_reload_failure: ReloadFailure | None = None
+    alias_drift: Drift | None = None
+    alias_unknown: str | None = None
+
+
+def control_app(loader: Loader, watch: AliasWatch, metrics: Metrics, lifespan: Any) -> FastAPI:
+    """The control routes as an application of their own; `app` mounts the doors beside it."""
+    # FastAPI's docs pages fetch their scripts from a CDN and stay blank without one; `/` is ours and needs nothing.
+    app = FastAPI(title=f"{loader.model} ({loader.alias})", docs_url=None, redoc_url=None, lifespan=lifespan)
+
+    @app.get("/health", summary="Is the process alive")
+    async def health() -> Health:
+        return Health()
+
+    @app.get("/ready", summary="Can it predict", responses={503: {"description": "nothing is loaded; the reason and what to do"}})
+    async def ready() -> Ready:
+        served, standing = loader.current, loader.standing
+        if served is None:
+            raise loader.not_ready()
+        age = loader.ledger_age_s
+        return Ready(
+            model=loader.model, version=served.promotion.version, ledger_age_s=None if age is None else round(age, 3),
+            stale_since=standing.stale_since, stale_reason=standing.stale_reason,
+        )  # fmt: skip
+
+    @app.get("/model", summary="Which version serves")
+    async def model() -> ModelView:
+        return _view(loader, watch)
+
+    @app.get("/metrics", summary="Prometheus metrics", response_class=Response)
+    def figures() -> Response:
+        page, kind = metrics.page()
+        return Response(page, media_type=kind)
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> HTMLResponse:
+        return HTMLResponse(_page(app.openapi()))
+
+    async def refuse(request: Request, error: Exception) -> Response:
+        if isinstance(error, HTTPException):
+            path, known = request.url.path, error.status_code == 405
+            says = f"{path} is not asked with {request.method}." if known else f"There is no {path} here."
+            error = (MethodNotAllowed if known else NoSuchPath)(says, fix="GET / lists the paths")
+        status, headers, raw = answer_to(error, request.state.request_id)
+        return Response(raw, status, headers)
+
+    for kind_of_error in (ZebraError, HTTPException):
+        app.add_exception_handler(kind_of_error, refuse)
+
+    def openapi() -> dict[str, Any]:
+        # Not kept: the columns of /predict change with the version.
+        app.openapi_schema = None
+        document = FastAPI.openapi(app)
+        document["paths"]["/predict"] = native.openapi(loader.current.schema.openapi() if loader.current else None)
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
+    return app
+
+
+def _view(loader: Loader, watch: AliasWatch) -> ModelView:
+    served, previous, failure = loader.current, loader.previous, loader.standing.failure
+    view = ModelView(
+        name=loader.model, alias=loader.alias, version=None, last_reload_failure=_failure(failure) if failure else None,
+        alias_drift=Drift(**vars(watch.drift)) if watch.drift else None, alias_unknown=watch.unknown,
+        previous_version=previous.promotion.version if previous else None,
+    )  # fmt: skip
+    if served is None:
+        return view
+    p = served.promotion
+    about = {
+        "version": p.version, "run_id": p.run_id, "manifest_id": p.manifest_id, "digest": p.model_digest, "promoted_at": p.created_at,
+        "loaded_at": served.loaded_at, "form": served.model.form, "self_test": served.self_test,
+        "columns": served.schema.columns(), "metrics": dict(served.metrics),
+    }  # fmt: skip
+    return view.model_copy(update=about)
+
+
+def _failure(failure: Failure) -> ReloadFailure:
+    return ReloadFailure.model_validate({name: getattr(failure, name) for name in ReloadFailure.model_fields})
+
+
+def _page(openapi: dict[str, Any]) -> str:
+    rows = "".join(
+        f"<tr><td><code>{method.upper()} {path}</code></td><td>{html.escape(entry.get('summary', ''))}</td></tr>"
+        for path, methods in sorted(openapi["paths"].items())
+        for method, entry in methods.items()
+    )
+    title = html.escape(openapi["info"]["title"])
+    return (
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title>"
+        "<style>body{font:16px system-ui;margin:3rem auto;max-width:44rem}td{padding:.3rem 1rem .3rem 0}</style>"
+        f"<h1>{title}</h1><table>{rows}</table><p>The whole interface: <a href=openapi.json>openapi.json</a></p>"
+    )

@@ -1,0 +1,155 @@
+"""From a promotion to a version that may serve: download, verify, load, self-test. Any doubt is a `BadCandidate`.
+
+Runs in the loader's thread, never in the event loop. Files rest in `<cache>/<model>/<version>-<digest12>`, complete or
+not there at all, so a server restarts without MLflow; their digest is checked every time they are opened.
+"""
+
+import json
+import logging
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from zebra_assets.adapters.model_files import LoadedModel, load_model
+from zebra_assets.contracts.names import safe_join
+from zebra_assets.contracts.noun import now
+from zebra_assets.contracts.ports import Records, Registry
+from zebra_assets.contracts.promotion import Promotion
+from zebra_assets.errors import Refused, ZebraError
+from zebra_serving.dataplane import predict
+from zebra_serving.problems import InputInvalid
+from zebra_serving.schema import Rows, RowSchema
+from zebra_serving.served import Plain, Served
+
+log = logging.getLogger(__name__)
+
+EXAMPLE = "input_example.json"
+# Folders kept beside the one in force: enough for a rollback or two without a download.
+KEEP = 4
+
+
+class BadCandidate(ZebraError):
+    """A promoted version that must not serve.
+
+    Args:
+        reason: one word for the metrics: download, refused, load, self_test or fault.
+    """
+
+    def __init__(self, reason: str, error: Exception) -> None:
+        if isinstance(error, ZebraError):
+            super().__init__(error.message, fix=error.fix)
+        else:
+            super().__init__(f"{type(error).__name__}: {error}")
+        self.reason = reason
+
+
+class Staging:
+    """Prepares versions of one model.
+
+    Args:
+        cache: `<home>/serving/cache`.
+        records: where the evaluation's figures are; None to serve without them.
+        load: opens a model folder after checking its digest.
+    """
+
+    def __init__(
+        self, cache: Path, registry: Registry, records: Records | None, load: Callable[[Path, str], LoadedModel] = load_model
+    ) -> None:
+        self._cache, self._registry, self._records, self._load = cache, registry, records, load
+
+    def prepare(self, promotion: Promotion) -> Served:
+        """A version in memory, tested, with the digest that the ledger names.
+
+        Raises:
+            BadCandidate: it must not serve, with the reason.
+        """
+        folder = safe_join(self._cache, promotion.model, f"{promotion.version}-{promotion.model_digest[:12]}")
+        cached = folder.is_dir()
+        if not cached:
+            self._download(promotion, folder)
+        try:
+            served = self._open(promotion, folder)
+        except BadCandidate as error:
+            # Bytes that turned bad are not kept: the next attempt downloads anew, and so does this one if they were old.
+            shutil.rmtree(folder, ignore_errors=True)
+            if not cached or error.reason != "refused":
+                raise
+            self._download(promotion, folder)
+            served = self._open(promotion, folder)
+        self._prune(folder)
+        return served
+
+    def _download(self, promotion: Promotion, folder: Path) -> None:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=".download-", dir=folder.parent))
+        try:
+            self._registry.download(promotion.model, promotion.version, scratch / "model").replace(folder)
+        except Exception as error:
+            raise BadCandidate("download", error) from error
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+    def _open(self, promotion: Promotion, folder: Path) -> Served:
+        try:
+            loaded = self._load(folder, promotion.model_digest)
+            schema, model = RowSchema(loaded.features), Plain(loaded)
+        except Refused as error:
+            raise BadCandidate("refused", error) from error
+        except Exception as error:
+            raise BadCandidate("load", error) from error
+        served = Served(promotion, schema, model, now(), "none: the model folder has no input_example.json", None, self._figures(promotion))
+        try:
+            return self._self_test(served, folder / EXAMPLE)
+        except InputInvalid as error:
+            wrong = "; ".join(f"{e.field}: expected {e.expected}, got {e.got}" for e in error.errors[:3])
+            raise BadCandidate("self_test", ZebraError(f"Its own input example is refused: {wrong or error.message}")) from error
+        except Exception as error:
+            raise BadCandidate("self_test", error) from error
+
+    def _self_test(self, served: Served, example: Path) -> Served:
+        """Ask the version about the rows stored beside it, through the same checks as a request, and time a lone one."""
+        if not example.is_file():
+            return served
+        rows = served.schema.decode(_request_of(example))
+        scored = predict(served, rows)
+        if len(scored.labels) != len(rows):
+            raise ZebraError(f"It gave {len(scored.labels)} answers to {len(rows)} example rows.")
+        lone = Rows(rows.schema, rows.values[:1])
+        call_s = min(_seconds(served, lone) for _ in range(5))  # the least of 5: what a call costs when nothing else runs
+        done = f"{len(rows)} example row{'s' if len(rows) != 1 else ''} answered, a lone one in {call_s * 1e3:.1f} ms"
+        return Served(served.promotion, served.schema, served.model, served.loaded_at, done, call_s, served.metrics)
+
+    def _figures(self, promotion: Promotion) -> dict[str, float]:
+        """The evaluation's metrics of this version; they are decoration, so their absence stops nothing."""
+        if self._records is None:
+            return {}
+        try:
+            report = self._records.report_for(promotion.run_id)
+        except ZebraError as error:
+            log.warning("no metrics for version %s: %s", promotion.version, error.message)
+            return {}
+        return dict(report.candidate.metrics) if report else {}
+
+    def _prune(self, used: Path) -> None:
+        used.touch()
+        folders = sorted((p for p in used.parent.iterdir() if not p.name.startswith(".")), key=lambda p: p.stat().st_mtime, reverse=True)
+        for old in [p for p in folders if p != used][KEEP:]:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _request_of(example: Path) -> bytes:
+    """MLflow's input example (``{"columns": […], "data": [[…]]}``, or one record or a list of them) as a request body."""
+    document = json.loads(example.read_bytes())
+    if isinstance(document, dict) and {"columns", "data"} <= document.keys():
+        document = [dict(zip(document["columns"], row, strict=True)) for row in document["data"]]
+    elif isinstance(document, dict):
+        document = [document]
+    return json.dumps({"rows": document}, allow_nan=False).encode()
+
+
+def _seconds(served: Served, rows: Rows) -> float:
+    began = time.perf_counter()
+    predict(served, rows)
+    return time.perf_counter() - began

@@ -33,6 +33,14 @@ def sha256(data: bytes | memoryview) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def stream_digest(pieces: Iterable[bytes | memoryview]) -> str:
+    """The 64 hex digits of sha256 over the pieces, one after another."""
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
+    return digest.hexdigest()
+
+
 def file_digest(path: Path) -> str:
     """The 64 hex digits of sha256 over a file's bytes, streamed."""
     with path.open("rb") as file:

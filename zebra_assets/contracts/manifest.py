@@ -131,3 +131,20 @@ class Bundle(Noun):
 def manifest_id(dataset: str, content: str) -> str:
     """The id of rows with digest ``content`` (64 hex) in ``dataset``."""
     return f"{dataset}-{content[:16]}"
+
+
+def content_of(columns: Schema, splits: SplitSpec, *, rows: int, blocks: list[str], block_rows: int) -> str:
+    """`hashes.content`: the digest of a header that states what the rows mean, and of the digests of the row blocks.
+
+    Computable from a manifest alone, so an edited label, dtype, key or split definition is noticed without the rows.
+    """
+    return digest_of(
+        {
+            "algorithm": "zebra-rows-v1",
+            "schema": columns.model_dump(mode="json"),
+            "splits": splits.model_dump(mode="json"),
+            "rows": rows,
+            "block_rows": block_rows,
+            "blocks": blocks,
+        }
+    )

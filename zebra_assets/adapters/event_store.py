@@ -29,7 +29,8 @@ class SqlEvents:
         opened = engine(self.url)
         statement = _INSERT[opened.dialect.name](events).on_conflict_do_nothing(index_elements=["event_id"])
         with writing(opened) as connection:
-            return connection.execute(statement, [_row(e) for e in batch]).rowcount
+            new: int = connection.execute(statement, [_row(e) for e in batch]).rowcount
+        return new
 
     def predictions(self, model: str, *, version: str | None = None, limit: int = 5000) -> list[PredictionEvent]:
         """The newest ``limit`` predictions by arrival, oldest first."""
@@ -41,7 +42,8 @@ class SqlEvents:
     def count(self, model: str, type: str = "prediction_event", *, version: str | None = None) -> int:
         """How many events of that type the model, or one version of it, has."""
         with reading(engine(self.url)) as connection:
-            return connection.execute(_matching(select(func.count()).select_from(events), model, type, version)).scalar_one()
+            found: int = connection.execute(_matching(select(func.count()).select_from(events), model, type, version)).scalar_one()
+        return found
 
 
 def _row(event: Event) -> dict[str, Any]:

@@ -29,7 +29,7 @@ class SqlLedger:
             return _head(connection, model, alias)
 
     def append(self, promotion: Promotion) -> None:
-        """Insert ``promotion`` as head, together with the audit entry `alias.intent`.
+        """Insert ``promotion`` as head, together with the audit entry `alias.promote` or `alias.rollback`.
 
         Raises:
             Conflict: its seq is not head + 1, or its from_version is not the head's version.
@@ -38,7 +38,7 @@ class SqlLedger:
             with writing(engine(self.url), turn=TURN) as connection:
                 _expect(promotion, _head(connection, promotion.model, promotion.alias))
                 connection.execute(insert(ledger).values(**promotion.model_dump()))
-                chain(connection, promotion.actor, "alias.intent", _subject(promotion), _facts(promotion))
+                chain(connection, promotion.actor, f"alias.{promotion.kind}", _subject(promotion), _facts(promotion))
         except IntegrityError as error:
             raise _moved(promotion, "another process") from error
 
@@ -87,7 +87,7 @@ def _expect(promotion: Promotion, head: Promotion | None) -> None:
 def _moved(promotion: Promotion, by: str) -> Conflict:
     return Conflict(
         f"Alias {promotion.alias} of {promotion.model} is not at version {promotion.from_version or 'none'} any more; moved by {by}.",
-        fix=f"mlops eval {promotion.model} --run {promotion.run_id}",
+        fix=f"mlops {'eval' if promotion.kind == 'promote' else 'rollback'} {promotion.model}",
     )
 
 

@@ -3,17 +3,21 @@
 Every method may raise `Unavailable` when its store cannot be reached.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from zebra_assets.contracts.events import Event, PredictionEvent
 from zebra_assets.contracts.manifest import Bundle, Manifest
 from zebra_assets.contracts.promotion import Promotion
 from zebra_assets.contracts.run import Run
 from zebra_assets.contracts.verdicts import DriftReport, EvalReport, GateDecision
+
+if TYPE_CHECKING:  # the nouns' floor stays free of numpy and arrow; only signatures name them
+    import numpy as np
+    import pyarrow as pa
 
 Record = Run | EvalReport | GateDecision | DriftReport
 
@@ -105,7 +109,7 @@ class Records(Protocol):
 
 
 class Ledger(Protocol):
-    """Append-only truth about aliases."""
+    """Append-only truth about aliases. Each row added and each row done leaves an audit entry in the same transaction."""
 
     def head(self, model: str, alias: str) -> Promotion | None:
         """The row with the highest seq: what the alias names now."""
@@ -115,8 +119,8 @@ class Ledger(Protocol):
         """Insert ``promotion`` as head; `Conflict` unless its seq is exactly head + 1 and from_version the head's version."""
         ...
 
-    def done(self, model: str, alias: str, seq: int) -> None:
-        """Mark the projection of a row as applied."""
+    def done(self, model: str, alias: str, seq: int, *, actor: str | None = None) -> None:
+        """Mark a row, and older ones it has overtaken, as applied; ``actor`` is who saw it, default the row's own."""
         ...
 
     def history(self, model: str, alias: str) -> list[Promotion]:
@@ -220,4 +224,47 @@ class Locks(Protocol):
 
     def hold(self, name: str) -> AbstractContextManager[None]:
         """Hold the named lock; raises `Conflict` at once when another process holds it."""
+        ...
+
+
+class Feature(Protocol):
+    """A column a model wants."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def dtype(self) -> str: ...
+
+
+class Predictions(Protocol):
+    """One prediction per row."""
+
+    @property
+    def labels(self) -> "np.ndarray[Any, Any]":
+        """(n,) predicted classes, or values for a regression."""
+        ...
+
+    @property
+    def scores(self) -> "np.ndarray[Any, Any] | None":
+        """(n,) probability of the model's positive class, 0 to 1; None where it has none."""
+        ...
+
+
+class Model(Protocol):
+    """A model that is loaded and verified."""
+
+    @property
+    def features(self) -> Sequence[Feature]: ...
+    @property
+    def classes(self) -> Sequence[Any]:
+        """The labels it can answer; empty for a regression."""
+        ...
+
+    @property
+    def positive(self) -> Any | None:
+        """Which of its classes the scores are about."""
+        ...
+
+    def predict(self, table: "pa.Table") -> Predictions:
+        """Raises `DataInvalid` when a feature is missing or does not fit its type."""
         ...

@@ -1,0 +1,1 @@
+"""The gate, and the only mover of aliases: promote, rollback, reconcile."""

@@ -75,7 +75,7 @@ class Mlops(click.Group):
         words = list(sys.argv[1:] if args is None else args)
         extra["standalone_mode"] = False
         try:
-            code = super().main(words, prog_name or "mlops", **extra)
+            code = super().main(words, "mlops", **extra)
             sys.stdout.flush()
         except Exception as error:
             code = _report(error, words)
@@ -141,7 +141,10 @@ def _bug(error: Exception, verbose: bool) -> dict[str, Any]:
 
 
 @click.group(
-    cls=Mlops, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}, epilog="Docs: README.md and docs/."
+    "mlops",
+    cls=Mlops,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Docs: README.md and docs/.",
 )
 @click.version_option(package_name="zebraops", prog_name="zebraops", message="%(prog)s %(version)s")
 @common_options

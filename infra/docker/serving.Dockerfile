@@ -21,15 +21,15 @@ RUN /opt/tools/bin/hatchling build --target wheel --directory dist \
     && /opt/tools/bin/uv pip install --python /opt/zebra/bin/python --offline --no-deps --compile-bytecode dist/*.whl
 
 FROM ${PYTHON_IMAGE}
-ARG ZEBRA_UID=1000
+ARG CONTAINER_UID=1000
 ENV PATH=/opt/zebra/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 HOME=/tmp \
     ZEBRA_PROJECT_DIR=/project \
     DO_NOT_TRACK=true MLFLOW_DISABLE_TELEMETRY=true DAGSTER_DISABLE_TELEMETRY=1
 # A volume takes its owner from the folder it is first mounted on.
-RUN useradd --uid "${ZEBRA_UID}" --no-create-home --shell /usr/sbin/nologin zebra \
+RUN useradd --uid "${CONTAINER_UID}" --no-create-home --shell /usr/sbin/nologin zebra \
     && mkdir -p /project/.zebraops /project/models /project/manifests && chown -R zebra: /project
 COPY --from=build /opt/zebra /opt/zebra
 WORKDIR /project
-USER ${ZEBRA_UID}
+USER ${CONTAINER_UID}
 EXPOSE 8080
 ENTRYPOINT ["python", "-m", "zebra_serving"]

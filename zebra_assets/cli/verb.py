@@ -54,7 +54,7 @@ def verb(name: str | None = None, **attributes: Any) -> Callable[[F], click.Comm
             )
             return function(call, **arguments)
 
-        command: click.Command = click.command(name or function.__name__, **attributes)(common_options(run))
+        command: click.Command = click.command(name or function.__name__, **attributes)(common_options(run))  # type: ignore[no-untyped-call]
         return command
 
     return decorate

@@ -142,11 +142,10 @@ def mlflow(parts: Parts) -> Iterator[Check]:
         return
     parts.registry.alias("doctor-probe", "prod")
     yield Check("mlflow", "ok", _place(settings.tracking))
-    drifted = queries.alias_drift(parts)
-    for row in drifted:
-        said = f"'{row['model']}' {row['alias']}: the ledger says v{row['ledger']}, MLflow says {row['mlflow'] or 'nothing'}"
-        yield Check("aliases", "fail", said, "mlops reconcile")
-    if not drifted:
+    found = queries.astray(parts)
+    for one in found:
+        yield Check("aliases", "fail", str(one), "mlops reconcile")
+    if not found:
         yield Check("aliases", "ok", "MLflow agrees with the ledger")
 
 

@@ -16,6 +16,7 @@ from zebra_assets.parts import Parts
 
 if TYPE_CHECKING:
     from zebra_assets.datasets.ingest import Ingested
+    from zebra_assets.promotion.reconcile import Healed
     from zebra_assets.training.train import Trained
 
 Split = Literal["train", "valid", "test"]
@@ -68,7 +69,7 @@ def promote(parts: Parts, model: str, run_id: str | None = None, to: str = "prod
 
 def rollback(parts: Parts, model: str, to_run_id: str | None = None, alias: str = "prod", reason: str = "") -> Promotion:
     """Move the alias back to the version it named before, or to that of an earlier run."""
-    from zebra_assets.promotion.promote import rollback as station
+    from zebra_assets.promotion.rollback import rollback as station
 
     return station(
         model,
@@ -83,9 +84,9 @@ def rollback(parts: Parts, model: str, to_run_id: str | None = None, alias: str 
     )
 
 
-def reconcile(parts: Parts) -> list[str]:
-    """Make MLflow's aliases say what the ledger says; one sentence per alias that differed."""
-    from zebra_assets.promotion.promote import reconcile as station
+def reconcile(parts: Parts) -> list["Healed"]:
+    """Make MLflow's aliases say what the ledger says; those that differed, with what could not be mended."""
+    from zebra_assets.promotion.reconcile import reconcile as station
 
     return station(ledger=parts.ledger, registry=parts.registry, audit=parts.audit, actor=parts.settings.who)
 

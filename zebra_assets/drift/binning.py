@@ -64,7 +64,7 @@ def _numeric(stats: ColumnStats, values: Sequence[Any]) -> Binned:
     window = np.bincount(cells, minlength=len(counts) + 2)
     baseline = np.concatenate(([0], counts, [0]))
 
-    starts = _group_starts(counts, _groups(len(values), stats))
+    starts = _group_starts(counts, least=MIN_EXPECTED * stats.rows / max(len(values), 1))
     stops = np.append(starts[1:], len(counts))
     labels = [f"below {low:.4g}", *(_interval(edges, a, b) for a, b in zip(starts, stops, strict=True)), f"above {high:.4g}", "(null)"]
     at = np.concatenate(([0], starts + 1, [len(counts) + 1]))
@@ -117,20 +117,17 @@ def _table(
     return Binned(kind, [label for label, keep in zip(labels, used, strict=True) if keep], base[used], now[used], fine, new_values or [])
 
 
-def _groups(rows: int, stats: ColumnStats) -> int:
-    """How many groups of a number `rows` window rows can fill."""
-    present = 1 - stats.nulls / stats.rows
-    return int(np.clip(rows * present // MIN_EXPECTED, 1, MAX_GROUPS))
+def _group_starts(counts: Counts, least: float) -> NDArray[np.int64]:
+    """First bin of each group: neighbours merged into up to 10 groups of like mass, none below ``least`` baseline rows.
 
-
-def _group_starts(counts: Counts, groups: int) -> NDArray[np.int64]:
-    """First bin of each group: neighbours merged until a group holds its ``1 / groups`` of the rows; a small rest joins the last."""
+    Each group takes its share of what is left, so beside one frequent value (0 in 90 % of the rows) the tail keeps several.
+    """
     ends = counts.cumsum()
-    step = ends[-1] / groups
     starts, held = [0], 0
-    while True:
-        last = int(np.searchsorted(ends, held + step * (1 - 1e-9)))
-        if last >= len(counts) - 1 or ends[-1] - ends[last] < step / 2:
+    for left in range(MAX_GROUPS, 1, -1):
+        due = max((ends[-1] - held) / left, least)
+        last = int(np.searchsorted(ends, held + due * (1 - 1e-9)))
+        if last >= len(counts) - 1 or ends[-1] - ends[last] < least:
             break
         starts.append(last + 1)
         held = int(ends[last])

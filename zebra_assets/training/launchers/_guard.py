@@ -118,11 +118,12 @@ def main(grace: float, command: list[str]) -> int:
             break
         code = reap(child)
     for _ in range(100):
-        if not signal_all(signal.SIGKILL):
-            break
-        time.sleep(0.01)
+        alive = signal_all(signal.SIGKILL)
         ended = reap(child)
         code = ended if code is None else code
+        if not alive:
+            break
+        time.sleep(0.01)
     return 137 if code is None else code
 
 

@@ -1,15 +1,49 @@
 """`mlops demo`: the whole loop on real data, told step by step, with a summary at the end."""
 
-import json
-import sys
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from zebra_assets.cli.verb import Call, verb
 
 if TYPE_CHECKING:
     from zebra_assets.control.demo import Told
 
 
-def show(told: "Told") -> None:
+@verb()
+@click.option(
+    "--until",
+    type=click.Choice(["promoted", "end"]),
+    default="end",
+    show_default=True,
+    help="Stop once the first version is in prod, or walk on.",
+)
+def demo(call: Call, until: Literal["promoted", "end"]) -> None:
+    """Walk the whole loop once, on real data, in a project of its own (.zebraops/demo): about three minutes.
+
+    A demo that was cut short is resumed; a finished one starts anew.
+    """
+    from zebra_assets.control.demo import run_demo
+
+    say = (lambda line: None) if call.as_json else click.echo
+    told = run_demo(call.settings.project_dir, say, until=until)
+    call.answer(_facts(told), lambda: _show(told))
+
+
+def _facts(told: "Told") -> dict[str, Any]:
+    return {
+        "seconds": round(told.seconds, 1),
+        "manifests": [m.id for m in told.manifests],
+        "versions": [p.version for p in told.promotions],
+        "gates": told.decisions,
+        "drift": told.drift,
+        "sensor": told.sensor,
+        "requests": told.requests,
+        "failed": told.failed,
+    }
+
+
+def _show(told: "Told") -> None:
     """The summary table, and what to type next."""
     from rich.console import Console
     from rich.table import Table
@@ -30,30 +64,5 @@ def show(told: "Told") -> None:
         table.add_row("requests", f"{told.requests:,} served, {told.failed} failed, across the swap ({told.versions_seen})")
     Console().print(table)
     if told.curl:
-        print("\nTry next, in two terminals:\n")
-        print(f"  {told.serve}\n  {told.curl}\n")
-
-
-def run(project: Path, *, until: str, as_json: bool) -> None:
-    """Walk the loop and tell it."""
-    from zebra_assets.control.demo import run_demo
-
-    say = (lambda line: None) if as_json else (lambda line: print(line, flush=True))
-    told = run_demo(project, say, until="promoted" if until == "promoted" else "end")
-    if as_json:
-        json.dump(
-            {
-                "seconds": round(told.seconds, 1),
-                "manifests": [m.id for m in told.manifests],
-                "versions": [p.version for p in told.promotions],
-                "gates": [d.model_dump(mode="json") for d in told.decisions],
-                "drift": told.drift.model_dump(mode="json", exclude={"columns"}) if told.drift else None,
-                "sensor": told.sensor,
-                "requests": told.requests,
-                "failed": told.failed,
-            },
-            sys.stdout,
-            indent=2,
-        )
-    else:
-        show(told)
+        click.echo("\nTry next, in two terminals:\n")
+        click.echo(f"  {told.serve}\n  {told.curl}\n")

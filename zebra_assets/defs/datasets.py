@@ -27,7 +27,7 @@ def dataset_asset(spec: DatasetSpec) -> dg.AssetsDefinition:
         code_version=digest_of(spec)[:16],
         check_specs=[dg.AssetCheckSpec("blobs_match_their_digests", asset=key, partitions_def=axis)],
     )
-    def dataset(context: dg.AssetExecutionContext, house: House) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    def dataset(context: dg.AssetExecutionContext, house: House):  # type: ignore[no-untyped-def] # an annotation would say Nothing
         manifest = house.parts.manifests.get(context.partition_key)
         wrong = damaged(manifest, house.parts.store)
         if wrong:

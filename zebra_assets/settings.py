@@ -83,6 +83,14 @@ class Settings(BaseSettings):
         return Path(named).resolve()
 
     @cached_property
+    def secrets(self) -> dict[str, str]:
+        """What `${NAME}` in a recipe may stand for: `<project>/.env`, overlaid with the environment. Never printed or stored."""
+        from dotenv import dotenv_values
+
+        written = {name: value for name, value in dotenv_values(self.project_dir / ".env").items() if value is not None}
+        return {**written, **os.environ}
+
+    @cached_property
     def who(self) -> str:
         """The acting identity as the ledger records it."""
         return self.actor or os.environ.get("USER") or os.environ.get("LOGNAME") or "unknown"

@@ -61,15 +61,14 @@ class Services:
                 record.unlink(missing_ok=True)
         return alive
 
-    def up(self, wanted: list[Service], *, timeout_s: float, tick: Callable[[str], None]) -> dict[str, Running]:
-        """Start what does not run yet and wait until all answer. What this call started is stopped again if one fails.
+    def missing(self, wanted: list[Service]) -> list[Service]:
+        """Those that do not run yet, each with its port free.
 
         Raises:
-            Conflict: a port is taken; nothing was started.
-            Unavailable: a service ended or did not answer in time; the message carries its last lines.
+            Conflict: a port is taken.
         """
-        before = self.running()
-        missing = [s for s in wanted if s.name not in before]
+        running = self.running()
+        missing = [s for s in wanted if s.name not in running]
         for service in missing:
             if ports.taken(service.port):
                 found = ports.holder(service.port)
@@ -77,6 +76,16 @@ class Services:
                     f"Port {service.port}, which {service.name} needs, is taken{ports.describe(service.port)}. Nothing was started.",
                     fix=f"mlops up --lite --{service.name}-port {service.port + 1}" + (f", or stop it: kill {found[0]}" if found else ""),
                 )
+        return missing
+
+    def up(self, wanted: list[Service], *, timeout_s: float, tick: Callable[[str], None]) -> dict[str, Running]:
+        """Start what does not run yet and wait until all answer. What this call started is stopped again if one fails.
+
+        Raises:
+            Conflict: a port is taken; nothing was started.
+            Unavailable: a service ended or did not answer in time; the message carries its last lines.
+        """
+        missing = self.missing(wanted)
         try:
             for service in missing:
                 self._start(service)

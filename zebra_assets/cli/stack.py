@@ -34,7 +34,7 @@ def up(call: Call, lite: bool, model: str | None, dagster_port: int, mlflow_port
     wanted = _lite(call, chosen, dagster_port, mlflow_port, serving_port or call.settings.serving_port)
     services = _services(call)
     with call.progress("up") as tick:
-        if any(s.name not in services.running() for s in wanted):
+        if services.missing(wanted):
             tick("preparing the stores")
             initialise(call)
         running = services.up(wanted, timeout_s=timeout, tick=tick)

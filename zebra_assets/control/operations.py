@@ -20,15 +20,12 @@ if TYPE_CHECKING:
     from zebra_assets.training.train import Trained
 
 Split = Literal["train", "valid", "test"]
-Progress = Callable[[str, int], Any]
+Progress = Callable[[str, int | None], Any]
 
 
 def ingest(parts: Parts, dataset: str, progress: Progress = lambda stage, rows: None) -> "Ingested":
     """Read a dataset's source and commit its manifest; the same rows give the same manifest. ``progress(stage, rows)``."""
-    from zebra_assets.datasets.ingest import ingest as station
-
-    spec = dataset_spec(parts, dataset)
-    return station(spec, project=parts.settings.project_dir, store=parts.store, manifests=parts.manifests, progress=progress)
+    return loop.ingest_dataset(parts, dataset_spec(parts, dataset), progress=progress)
 
 
 def train(

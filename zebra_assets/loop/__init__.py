@@ -7,11 +7,12 @@ A step decides nothing itself, imports no dagster and prints nothing. `keys` fin
 from zebra_assets.loop.keys import held_out, newest_key, resolve
 from zebra_assets.loop.pages import report_picture
 from zebra_assets.loop.predictions import predictions
-from zebra_assets.loop.steps import Judged, judge, promote_run, train_candidate, watch
+from zebra_assets.loop.steps import Judged, ingest_dataset, judge, promote_run, train_candidate, watch
 
 __all__ = [
     "Judged",
     "held_out",
+    "ingest_dataset",
     "judge",
     "newest_key",
     "predictions",

@@ -1,4 +1,4 @@
-"""Train, judge, promote, watch: each loads what its station needs, calls it, and lets the result rest.
+"""Ingest, train, judge, promote, watch: each loads what its station needs, calls it, and lets the result rest.
 
 Records go to the state database, tables and pages to the object store. Stations are imported by the step that needs them:
 `mlops list` must not pay for sklearn.
@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from zebra_assets.contracts.dataset_spec import DatasetSpec
 from zebra_assets.contracts.events import DriftEvent
 from zebra_assets.contracts.model_spec import ModelSpec
 from zebra_assets.contracts.names import safe_join
@@ -21,10 +22,35 @@ from zebra_assets.loop.predictions import prediction_baseline, predictions
 from zebra_assets.parts import Parts
 
 if TYPE_CHECKING:
+    from zebra_assets.datasets.ingest import Ingested
     from zebra_assets.training.train import Trained
 
 Log = Callable[[str], Any]
+Progress = Callable[[str, int | None], Any]
 log = logging.getLogger(__name__)
+
+
+def ingest_dataset(parts: Parts, spec: DatasetSpec, *, cause: str = "asked", progress: Progress = lambda stage, rows: None) -> "Ingested":
+    """Commit the source's rows as a manifest, with the project's secrets, and leave an audit entry.
+
+    Args:
+        cause: why, for the audit log.
+
+    Raises what `datasets.ingest` raises.
+    """
+    from zebra_assets.datasets.ingest import ingest
+
+    settings = parts.settings
+    done = ingest(
+        spec,
+        project=settings.project_dir,
+        store=parts.store,
+        manifests=parts.manifests,
+        secrets=settings.secrets,
+        progress=progress,
+    )
+    parts.audit.append(settings.who, "dataset.ingested", done.manifest.id, {"created": done.created, "cause": cause})
+    return done
 
 
 def train_candidate(

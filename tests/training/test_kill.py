@@ -12,6 +12,7 @@ import pytest
 
 from tests.training.bench import Bench
 from zebra_assets.adapters.records import SqlRecords
+from zebra_assets.contracts.model_folder import model_digest
 from zebra_assets.training.launchers.local import Local
 
 MLFLOW_EFFECTS = (
@@ -65,7 +66,9 @@ def in_child(work: Callable[[], Any]) -> int:
 def test_a_training_killed_between_two_effects_completes_when_run_again(bench: Bench, quick_script: str, effects: int) -> None:
     import mlflow.tracking.client  # noqa: F401 (once, before forking)
 
-    folder = bench.model("quick", quick_script)
+    # As with any training, no two executions leave the same bytes.
+    differs = "with (output / 'model' / 'requirements.txt').open('a') as f: f.write(f'# {os.getpid()}')\n"
+    folder = bench.model("quick", quick_script + differs)
 
     def work() -> None:
         die_after(effects)
@@ -80,7 +83,8 @@ def test_a_training_killed_between_two_effects_completes_when_run_again(bench: B
     [version], [found] = bench.versions("quick"), bench.mlflow_runs()
     assert (str(version.version), version.tags["zebra.digest"]) == (trained.run.version, trained.run.model_digest)
     assert found.info.status == "FINISHED" and found.info.run_id == trained.run.mlflow_run_id
-    bench.registry.download("quick", "1", bench.folder / "down")
+    downloaded = bench.registry.download("quick", "1", bench.folder / "down")
+    assert model_digest(downloaded) == trained.run.model_digest
     assert bench.train(folder).run == trained.run
 
 

@@ -1,0 +1,102 @@
+"""Capture: every captured prediction is one event, sensitive columns never are, and an answer never waits for it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.serving.conftest import MODEL, ROW, Bench, rows, served, until
+from zebra_assets.errors import Unavailable
+from zebra_serving.capture import Capture
+from zebra_serving.dataplane import predict
+from zebra_serving.metrics import Metrics
+from zebra_serving.schema import Rows
+
+
+def test_events_are_exactly_the_served_predictions_without_the_sensitive_column(bench: Bench) -> None:
+    bench.promote("1")
+    told = {}
+    with bench.client("1") as client:
+        for name in ("1", "2"):
+            if name == "2":
+                bench.promote("2")
+                until(lambda: client.get("/model").json()["version"] == "2")
+            customers = rows(30)
+            said = client.post("/predict", json={"rows": customers}, headers={"x-request-id": f"asked-{name}"}).json()
+            for customer, prediction in zip(customers, said["predictions"], strict=True):
+                told[prediction["event_id"]] = (name, customer, prediction)
+        client.post("/predict", json={"rows": [{**ROW, "tenure": "x"}]})  # refused: no event
+    events = bench.events.predictions(MODEL)
+    assert {e.event_id for e in events} == set(told) and len(events) == 60
+    for event in events:
+        name, customer, prediction = told[event.event_id]
+        assert (event.version, event.manifest_id, event.request_id) == (name, f"{MODEL}-00000000000000a{name}", f"asked-{name}")
+        assert event.features == {k: v for k, v in customer.items() if k != "gender"}
+        assert (event.prediction, event.score) == (prediction["prediction"], prediction["score"])
+    for file in bench.settings.home.glob("state.db*"):
+        assert b"gender" not in file.read_bytes()
+
+
+def test_a_sample_is_recorded_and_the_rest_is_counted(bench: Bench) -> None:
+    spec = bench.settings.models_dir / MODEL / "model.yaml"
+    spec.write_text(spec.read_text() + "serving: {sample_rate: 0.5}\n")
+    bench.promote("1")
+    with bench.client("1") as client:
+        said = client.post("/predict", json={"rows": rows(2000)}).json()["predictions"]
+        page = client.get("/metrics").text
+    ids = {p["event_id"] for p in said if p["event_id"]}
+    assert 850 < len(ids) < 1150
+    assert f'zebra_events_total{{outcome="sampled_out"}} {float(2000 - len(ids))}' in page
+    assert {e.event_id for e in bench.events.predictions(MODEL)} == ids
+
+
+def test_events_wait_while_the_store_is_away_and_arrive_once(bench: Bench, tmp_path: Path) -> None:
+    bench.promote("1")
+    with bench.client("1") as client:
+        bench.move_state(tmp_path / "away")
+        until(lambda: client.get("/ready").json()["stale_since"])
+        said = client.post("/predict", json={"rows": rows(40)}).json()["predictions"]
+        until(lambda: not client.get("/ready").is_error)
+        bench.move_state(tmp_path / "away", back=True)
+        until(lambda: bench.events.count(MODEL) == 40)
+    assert {e.event_id for e in bench.events.predictions(MODEL)} == {p["event_id"] for p in said}
+
+
+@pytest.fixture
+def answered(bench: Bench) -> tuple[Bench, tuple]:  # type: ignore[type-arg]
+    bench.promote("1")
+    app = bench.app()
+    app.loader.poll()
+    assert served(app) == "1" and app.loader.current is not None
+    five = app.loader.current.schema.decode(b'{"rows": [' + b",".join([json.dumps(ROW).encode()] * 5) + b"]}")
+    return bench, (app.loader.current, five, predict(app.loader.current, five))
+
+
+def test_a_full_queue_drops_and_counts_instead_of_waiting(answered: tuple) -> None:  # type: ignore[type-arg]
+    bench, (version, five, scored) = answered
+    metrics = Metrics()
+    capture = Capture(bench.events, metrics, max_queued=12)
+    assert all(capture.offer(version, five, scored, None) + capture.offer(version, five, scored, None))
+    assert capture.offer(version, five, scored, None) == [None] * 5
+    two = Rows(five.schema, five.values[:2])
+    assert all(capture.offer(version, two, scored, None))
+    capture.start()
+    capture.stop()
+    assert bench.events.count(MODEL) == 12
+    page = metrics.page()[0].decode()
+    assert 'zebra_events_total{outcome="dropped"} 5.0' in page and 'zebra_events_total{outcome="captured"} 12.0' in page
+
+
+def test_a_store_that_stays_away_loses_events_audibly_and_in_bounded_time(answered: tuple) -> None:  # type: ignore[type-arg]
+    bench, (version, five, scored) = answered
+
+    def away() -> None:
+        raise Unavailable("The store is away.")
+
+    metrics = Metrics()
+    capture = Capture(bench.events, metrics, reachable=away)
+    capture.start()
+    capture.offer(version, five, scored, None)
+    capture.stop(patience_s=0.3)
+    assert 'zebra_events_total{outcome="lost"} 5.0' in metrics.page()[0].decode()
+    assert bench.events.count(MODEL) == 0

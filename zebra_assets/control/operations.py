@@ -94,7 +94,7 @@ def monitor(parts: Parts, model: str, html: bool = False) -> DriftReport:
     Raises:
         NotFound: nothing is in prod yet.
     """
-    report = loop.watch(parts, model_spec(parts, model), html=html)
+    report = loop.watch(parts, model_spec(parts, model), evidently="always" if html else "never")
     if report is None:
         raise NotFound(f"Model '{model}' has no prod version, so there is nothing to monitor.", fix=f"mlops promote {model} --to prod")
     return report

@@ -1,6 +1,7 @@
 """One factory per model: candidate, predictions, evaluation, decision, promotion, each a doorway to its station."""
 
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pyarrow as pa
@@ -26,7 +27,7 @@ def model_assets(spec: ModelSpec, folder: Path) -> list[dg.AssetsDefinition]:
     """
     axis = model_axis(spec)
     inputs = {name: dg.AssetKey([name, "dataset"]) for name in spec.datasets.names()}
-    shared = {
+    shared: dict[str, Any] = {
         "partitions_def": axis,
         "group_name": slug(spec.name),
         "owners": [spec.owner] if spec.owner else None,
@@ -134,10 +135,11 @@ def _promote(context: dg.AssetExecutionContext, spec: ModelSpec, decision: GateD
     """Ask `promote`; a closed gate ends a chain run green, and fails a run that asked for the promotion alone, or CI."""
     from zebra_assets.loop import promote_run
 
+    tags = context.run.tags
+    actor = next((f"{kind}:{tags[tag]}" for kind in ("sensor", "schedule") if (tag := f"dagster/{kind}_name") in tags), None)
+    reason = f"gate open in dagster run {context.run.run_id}"
     try:
-        return promote_run(
-            house.parts, spec, decision.run_id, house.settings.auto_promote_alias, reason=f"gate open in dagster run {context.run.run_id}"
-        )
+        return promote_run(house.parts, spec, decision.run_id, house.settings.auto_promote_alias, reason=reason, actor=actor)
     except GateClosed as error:
         context.log.warning(str(error))
         chosen = context.run.asset_selection

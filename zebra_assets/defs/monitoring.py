@@ -30,7 +30,7 @@ def drift_asset(spec: ModelSpec) -> dg.AssetsDefinition:
         from zebra_assets.loop import watch
 
         try:
-            report = watch(house.parts, spec, html=True)
+            report = watch(house.parts, spec, evidently="drifted")
         except ZebraError as error:
             raise dg.Failure(str(error), allow_retries=False) from error
         if report is None or report.manifest_id != context.partition_key:

@@ -96,7 +96,11 @@ def source_sensor(project: Project, jobs: list[Any], every_s: int) -> dg.SensorD
                 requests.append(_ingest_request(name, f"source:{name}:{revision}", "source-changed"))
             seen[name] = revision
         context.update_cursor(json.dumps(seen))
-        return dg.SensorResult(run_requests=requests) if requests else dg.SkipReason(f"{len(seen)} sources unchanged")
+        if requests:
+            return dg.SensorResult(run_requests=requests)
+        blind = [name for name in project.datasets if seen[name] is None]
+        unseen = f"; read on schedule only, absent or without a revision: {', '.join(blind)}" if blind else ""
+        return dg.SkipReason(f"{len(project.datasets) - len(blind)} sources unchanged{unseen}")
 
     return sensor
 

@@ -6,7 +6,7 @@ Records go to the state database, tables and pages to the object store. Stations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from zebra_assets.contracts.dataset_spec import DatasetSpec
 from zebra_assets.contracts.events import DriftEvent
@@ -113,8 +113,12 @@ def judge(parts: Parts, spec: ModelSpec, run: Run, split: str | None = None) -> 
     return Judged(report, decision)
 
 
-def promote_run(parts: Parts, spec: ModelSpec, run_id: str, alias: str, reason: str = "") -> Promotion:
-    """Move an alias to a run's version; the gate is asked again inside. Raises what `promotion.promote` raises."""
+def promote_run(parts: Parts, spec: ModelSpec, run_id: str, alias: str, reason: str = "", actor: str | None = None) -> Promotion:
+    """Move an alias to a run's version; the gate is asked again inside. Raises what `promotion.promote` raises.
+
+    Args:
+        actor: who moves it, where that is not the person of the settings: a sensor, a schedule.
+    """
     from zebra_assets.promotion.promote import promote
 
     return promote(
@@ -125,19 +129,19 @@ def promote_run(parts: Parts, spec: ModelSpec, run_id: str, alias: str, reason: 
         ledger=parts.ledger,
         registry=parts.registry,
         audit=parts.audit,
-        actor=parts.settings.who,
+        actor=actor or parts.settings.who,
         reason=reason,
     )
 
 
-def watch(parts: Parts, spec: ModelSpec, *, html: bool = False) -> DriftReport | None:
+def watch(parts: Parts, spec: ModelSpec, *, evidently: Literal["never", "drifted", "always"] = "never") -> DriftReport | None:
     """Compare the newest window of predictions with prod's baseline; None while nothing is in prod.
 
     The verdict and its page rest before anything else is tried; where the Pushgateway or Evidently fails, a warning is
     logged and the verdict stands. A drifted window leaves one `drift_event`, however often it is looked at.
 
     Args:
-        html: draw Evidently's page too, which costs seconds of import.
+        evidently: when to draw Evidently's page too, which costs some 10 CPU-seconds in a process of its own.
     """
     from zebra_assets.drift.monitor import monitor
 
@@ -154,7 +158,7 @@ def watch(parts: Parts, spec: ModelSpec, *, html: bool = False) -> DriftReport |
         event = DriftEvent(event_id=report.id, ts=report.created_at, model=spec.name, report_id=report.id, score=report.score or 0.0)
         parts.events.append([event])
     extras: list[Callable[[], object]] = [lambda: _push(parts, report)]
-    if html:
+    if evidently == "always" or evidently == report.state:
         extras.append(lambda: pages.store_evidently(parts, report, spec=spec, baseline=manifests["train"], window=window))
     for extra in extras:
         try:

@@ -63,6 +63,15 @@ def test_two_hundred_windows_of_the_same_people_raise_at_most_two_alarms(split: 
     assert np.mean([c.drifted for r in reports for c in r.columns]) <= 0.001
 
 
+def test_windows_of_fifty_raise_few_alarms_because_chances_share_is_taken_off(split: tuple[Manifest, list[PredictionEvent]]) -> None:
+    baseline, pool = split
+    rng = np.random.default_rng(4)
+    reports = [monitor(spec(min_rows=50), baseline, "1", _choose(pool, rng, 50)) for _ in range(100)]
+    assert sum(r.state == "drifted" for r in reports) <= 2
+    columns = [c for r in reports for c in r.columns]
+    assert np.mean([c.drifted for c in columns]) < 0.02 < np.mean([c.psi > c.threshold for c in columns])
+
+
 def test_one_standard_deviation_planted_in_a_third_of_the_columns_is_caught_99_times_in_100() -> None:
     rng = np.random.default_rng(2)
     baseline = manifest({f"c{i}": rng.normal(size=5000) for i in range(9)})

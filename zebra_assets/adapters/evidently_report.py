@@ -60,7 +60,7 @@ def _run(argv: list[str], timeout_s: float) -> None:
         ) from error
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise Unavailable(f"Evidently's report was not drawn: {last} The drift verdict stands without it.", fix=fix)
+        raise Unavailable(f"Evidently's report was not drawn ({last}); the drift verdict stands without it.", fix=fix)
 
 
 def _sampled(table: pa.Table, most: int) -> pa.Table:

@@ -5,6 +5,8 @@ push replaces the whole group, so no column and no version outlives its report. 
 the server (`zebra_serving/metrics`). Called by `loop`.
 """
 
+from http.client import HTTPException
+
 from prometheus_client import CollectorRegistry, Gauge, generate_latest, push_to_gateway
 
 from zebra_assets.contracts.verdicts import DriftReport
@@ -25,8 +27,8 @@ def push(report: DriftReport, gateway_url: str | None) -> bool:
         return False
     try:
         push_to_gateway(gateway_url, job=JOB, registry=_registry(report), grouping_key={"model": report.model}, timeout=TIMEOUT_S)
-    # OSError: refused, timed out or an HTTP error (URLError is one); ValueError: not a URL at all.
-    except (OSError, ValueError) as error:
+    # OSError: refused, timed out or an HTTP error (URLError is one); the other two: not a URL, or not an HTTP server.
+    except (OSError, ValueError, HTTPException) as error:
         raise Unavailable(
             f"The Pushgateway at {gateway_url} did not take the drift figures of '{report.model}': {error}.",
             fix="start it, or set ZEBRA_PUSHGATEWAY_URL (empty: nothing is pushed)",

@@ -48,7 +48,7 @@ def test_only_the_next_row_from_the_head_is_accepted(url: str, seq: int, from_ve
     ledger.append(row(1, "1", None))
     ledger.append(row(2, "2", "1"))
     entries = len(list(SqlAudit(url).entries()))
-    with pytest.raises(Conflict, match="moved by ada .now version 2, entry 2."):
+    with pytest.raises(Conflict, match=r"moved by ada .now version 2, entry 2."):
         ledger.append(row(seq, "3", from_version))
     assert [r.seq for r in ledger.history("churn", "prod")] == [2, 1]
     assert len(list(SqlAudit(url).entries())) == entries, "a move that did not happen left an entry"

@@ -92,9 +92,9 @@ def test_runs_come_newest_first_and_a_run_that_ends_keeps_its_place(url: str) ->
 def test_the_verdict_about_a_run_is_the_one_saved_last_also_when_it_was_known_before(url: str) -> None:
     records = SqlRecords(url)
     assert records.decision_for("churn-run-0001") is None
-    for id in ("gate-1", "gate-2"):
-        records.save(decision(id))
-        records.save(report(id.replace("gate", "eval")))
+    for n in (1, 2):
+        records.save(decision(f"gate-{n}"))
+        records.save(report(f"eval-{n}"))
     records.save(decision("gate-3", run_id="churn-run-0002"))
     assert getattr(records.decision_for("churn-run-0001"), "id", None) == "gate-2"
     records.save(decision("gate-1"))

@@ -274,7 +274,7 @@ def test_multiclass_and_regression_labels_are_scored(rows: pa.Table, store: Obje
 def test_mistakes_in_the_spec_or_the_run_are_named(rows: pa.Table, store: ObjectStore, tmp_path: Path) -> None:
     manifest = manifest_of(rows, store, tmp_path)
     table = predict(model_of(rows), manifest, "test", store)
-    with pytest.raises(SpecInvalid, match="no metric 'rocauc'. Did you mean 'roc_auc'"):
+    with pytest.raises(SpecInvalid, match=r"no metric 'rocauc'. Did you mean 'roc_auc'"):
         evaluate(spec_of({"name": "rocauc", "direction": "maximize"}), run_of(), manifest, "test", table, None)
     with pytest.raises(NotFound, match="no registered version"):
         evaluate(spec_of(), run_of(version=None), manifest, "test", table, None)

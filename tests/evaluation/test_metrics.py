@@ -95,9 +95,9 @@ def test_a_figure_that_is_not_defined_is_nan_without_a_warning(name: str, task: 
 
 
 def test_an_unknown_metric_is_answered_with_the_nearest_and_one_for_other_labels_with_the_fitting() -> None:
-    with pytest.raises(SpecInvalid, match="no metric 'roc_acu'. Did you mean 'roc_auc'"):
+    with pytest.raises(SpecInvalid, match=r"no metric 'roc_acu'. Did you mean 'roc_auc'"):
         metric("roc_acu", "binary")
-    with pytest.raises(SpecInvalid, match="'rmse' is not for a binary label. Known: roc_auc"):
+    with pytest.raises(SpecInvalid, match=r"'rmse' is not for a binary label. Known: roc_auc"):
         metric("rmse", "binary")
 
 

@@ -4,6 +4,7 @@ Pure: numbers in, GateDecision out, each rule with a sentence that holds its num
 number closes the gate. Moving the alias is promote.py's job.
 """
 
+import json
 import math
 
 from zebra_assets.contracts.digest import digest_of
@@ -24,7 +25,8 @@ def decide(spec: ModelSpec, report: EvalReport) -> GateDecision:
     if report.champion is not None:
         rules.append(_champion(spec, report))
     evidence = {
-        "report": report.model_dump(mode="json", exclude={"created_at", "html_uri"}),
+        # By way of JSON, where a NaN is null: canonical JSON refuses NaN, and a gate must be able to say no to one.
+        "report": json.loads(report.model_dump_json(exclude={"created_at", "html_uri"})),
         "metrics": [m.model_dump(mode="json") for m in spec.metrics],
         "tolerance": spec.promotion.tolerance,
     }

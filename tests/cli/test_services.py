@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from zebra_assets.cli import ports
-from zebra_assets.cli.services import Service, Services, birth
+from zebra_assets.cli import ports, processes
+from zebra_assets.cli.processes import birth
+from zebra_assets.cli.services import Service, Services
 from zebra_assets.control.processes import free_port
 from zebra_assets.errors import Conflict, Unavailable
 
@@ -117,3 +118,25 @@ def test_a_free_port_is_free_and_a_closed_connection_does_not_take_it() -> None:
             peer.close()  # the listening side closes first, so its end waits in TIME_WAIT
             assert client.recv(1) == b""
     assert not ports.taken(port) and ports.holder(port) is None
+
+
+def test_what_ps_says_agrees_with_proc(monkeypatch: pytest.MonkeyPatch) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, start_new_session=True) as child:
+        assert processes._members({child.pid}) == [child.pid] and birth(child.pid) is not None
+        monkeypatch.setattr(processes, "PROC", False)
+        assert processes._members({child.pid}) == [child.pid] and birth(child.pid) is not None
+        assert child.stdin is not None
+        child.stdin.close()
+        # Ended and not waited for: a zombie, which counts as gone either way.
+        assert eventually(lambda: birth(child.pid) is None and not processes._members({child.pid}))
+        monkeypatch.undo()
+        assert birth(child.pid) is None and not processes._members({child.pid})
+
+
+def test_a_group_that_ignores_sigterm_is_killed_after_the_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "GRACE_S", 0.3)
+    code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, start_new_session=True) as deaf:
+        assert deaf.stdout is not None and deaf.stdout.readline() == b"deaf\n"
+        processes.end({deaf.pid})
+        assert deaf.wait(5) == -signal.SIGKILL

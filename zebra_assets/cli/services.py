@@ -13,10 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from zebra_assets.cli import ports
-from zebra_assets.control.processes import end_group
+from zebra_assets.cli.processes import birth, end
 from zebra_assets.errors import Conflict, Unavailable
-
-GRACE_S = 15.0  # `dagster dev` takes 1.5 s on a quiet machine to end its children in order
 
 
 @dataclass(frozen=True)
@@ -97,13 +95,11 @@ class Services:
 
     def down(self, names: list[str] | None = None) -> list[str]:
         """Stop the named services, default all that run, each with everything it started; the names of those stopped."""
-        stopped = []
-        for name, service in self.running().items():
-            if names is None or name in names:
-                end_group(service.pid, GRACE_S)
-                (self.records / f"{name}.json").unlink(missing_ok=True)
-                stopped.append(name)
-        return stopped
+        chosen = {name: s for name, s in self.running().items() if names is None or name in names}
+        end({s.pid for s in chosen.values()})
+        for name in chosen:
+            (self.records / f"{name}.json").unlink(missing_ok=True)
+        return list(chosen)
 
     def _start(self, service: Service) -> None:
         self.records.mkdir(parents=True, exist_ok=True)
@@ -125,7 +121,7 @@ class Services:
         part.replace(record)
 
     def _wait(self, wanted: list[Service], timeout_s: float, tick: Callable[[str], None]) -> None:
-        waiting, end = {s.name: s for s in wanted}, time.monotonic() + timeout_s
+        waiting, late = {s.name: s for s in wanted}, time.monotonic() + timeout_s
         while waiting:
             tick(f"waiting for {', '.join(waiting)}")
             alive = self.running()
@@ -134,30 +130,17 @@ class Services:
                     raise Unavailable(f"{name} ended at once:\n{self._tail(name)}", fix=f"less {self.logs / f'{name}.log'}")
                 if _answers(service.ready):
                     del waiting[name]
-            if waiting and time.monotonic() > end:
+            if waiting and time.monotonic() > late:
                 name = next(iter(waiting))
-                late = f"{', '.join(waiting)} did not answer within {timeout_s:.0f} s:\n{self._tail(name)}"
+                said = f"{', '.join(waiting)} did not answer within {timeout_s:.0f} s:\n{self._tail(name)}"
                 log = self.logs / f"{name}.log"
-                raise Unavailable(late, fix=f"less {log}, or wait longer: mlops up --lite --timeout {timeout_s * 2:.0f}")
+                raise Unavailable(said, fix=f"less {log}, or wait longer: mlops up --lite --timeout {timeout_s * 2:.0f}")
             time.sleep(0.2 if waiting else 0)
 
     def _tail(self, name: str) -> str:
         log = self.logs / f"{name}.log"
         lines = log.read_text(errors="replace").splitlines() if log.exists() else []
         return "\n".join(f"    {line}" for line in lines[-8:])
-
-
-def birth(pid: int) -> str | None:
-    """When a process started, in whatever unit the system has; None when it is gone or a zombie."""
-    stat = Path(f"/proc/{pid}/stat")
-    if Path("/proc/self/stat").exists():
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            return None
-        return None if fields[0] in "ZX" else fields[19]
-    shown = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout.strip()
-    return None if not shown or shown.startswith("Z") else shown.partition(" ")[2].strip()
 
 
 def _answers(url: str) -> bool:

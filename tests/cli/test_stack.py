@@ -1,0 +1,51 @@
+"""`up --lite` and `down` for real: Dagster, MLflow and the server of a project in which nothing is promoted yet."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.cli.conftest import NAME, Mlops
+from zebra_assets.cli import ports
+from zebra_assets.cli.processes import birth
+from zebra_assets.control.processes import free_port
+
+
+@pytest.mark.e2e
+def test_the_lite_stack_comes_up_answers_and_goes_down_without_a_trace(process: Mlops, ready: Path) -> None:
+    taken = {"dagster": free_port(), "mlflow": free_port(), "serving": free_port()}
+    words = ["up", "--lite", "--json", *(word for name, port in taken.items() for word in (f"--{name}-port", str(port)))]
+    try:
+        up = process(*words, project=ready)
+        assert up.code == 0, up.out + up.err
+        first = {s["name"]: s for s in up.json["services"]}
+        assert {name: s["url"] for name, s in first.items()} == {name: f"http://127.0.0.1:{port}" for name, port in taken.items()}
+        assert "dagster_version" in httpx.get(f"{first['dagster']['url']}/server_info").text
+        assert httpx.get(f"{first['mlflow']['url']}/health").text == "OK"
+        assert httpx.get(f"{first['serving']['url']}/health").status_code == 200
+        assert httpx.get(f"{first['serving']['url']}/ready").status_code == 503  # nothing in prod
+
+        again = {s["name"]: s["pid"] for s in process(*words, project=ready).json["services"]}
+        assert again == {name: s["pid"] for name, s in first.items()}
+    finally:
+        down = process("down", "--json", project=ready)
+    assert down.code == 0 and sorted(down.json["stopped"]) == sorted(taken)
+    assert not any(ports.taken(port) for port in taken.values())
+    assert all(birth(pid) is None for pid in again.values())
+
+
+def test_serve_becomes_the_server_itself(walked: Path) -> None:
+    """One pid to watch: what answers on the port is the process that was started."""
+    port = free_port()
+    argv = [sys.executable, "-m", "zebra_assets.cli.main", "serve", NAME, "--port", str(port)]
+    with subprocess.Popen(argv, cwd=walked, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            end = time.monotonic() + 60
+            while not (up := ports.taken(port)) and time.monotonic() < end and server.poll() is None:
+                time.sleep(0.1)
+            assert up and (held := ports.holder(port)) is not None and held[0] == server.pid
+        finally:
+            server.terminate()

@@ -88,21 +88,23 @@ def ingest(folder: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def walked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Site, subprocess.CompletedProcess[str]]:
-    """The example after `mlops ingest`, the initialiser and `dagster asset materialize` of the whole group."""
-    folder = make_project(tmp_path_factory.mktemp("walked"))
+def template(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """The example, ingested and initialised by the commands CI uses; copied, never worked in."""
+    folder = make_project(tmp_path_factory.mktemp("template") / "project")
     site = Site(folder, ingest(folder))
     init = site.python("-m", "zebra_assets.defs.initialise")
     assert init.returncode == 0, init.stderr
+    return site
+
+
+@pytest.fixture(scope="session")
+def walked(template: Site, tmp_path_factory: pytest.TempPathFactory) -> tuple[Site, subprocess.CompletedProcess[str]]:
+    """A copy after `dagster asset materialize` of the whole group."""
+    site = Site(shutil.copytree(template.folder, tmp_path_factory.mktemp("walked") / "project"), template.manifest_id)
     return site, site.materialize("group:tabular_churn")
 
 
 @pytest.fixture
-def site(walked: tuple[Site, subprocess.CompletedProcess[str]], tmp_path: Path) -> Site:
-    """A private copy of the walked project's inputs, initialised, nothing trained."""
-    folder = make_project(tmp_path / "site")
-    fresh = Site(folder, ingest(folder))
-    from zebra_assets.defs.initialise import initialise
-
-    initialise(load_settings(folder))
-    return fresh
+def site(template: Site, tmp_path: Path) -> Site:
+    """A private copy in which nothing was trained yet."""
+    return Site(shutil.copytree(template.folder, tmp_path / "site"), template.manifest_id)

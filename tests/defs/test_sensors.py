@@ -60,6 +60,23 @@ def test_drift_that_lasts_asks_for_fresh_data_once_and_never_straight_for_traini
     assert isinstance(quiet, dg.SkipReason)
 
 
+def test_an_ingest_that_failed_is_asked_for_again_under_another_key(site):
+    path = site.folder / "models" / MODEL / "model.yaml"
+    path.write_text(path.read_text() + "drift: {cooldown_minutes: 0}\n")
+    drift(site, "drifted", 1)
+    result, cursor = tick(site, "drift_sensor")
+    first = result.run_requests[0]
+    for source in (site.folder / ".zebraops" / "sources" / MODEL).iterdir():
+        source.unlink()
+    job = build_defs(project_dir=site.folder).resolve_job_def("tabular_churn_ingest")
+    with site.instance() as instance:
+        ran = job.execute_in_process(instance=instance, tags={**first.tags, "dagster/run_key": first.run_key}, raise_on_error=False)
+        assert not ran.success
+    again, _ = tick(site, "drift_sensor", cursor)
+    assert [r.job_name for r in again.run_requests] == ["tabular_churn_ingest"]
+    assert again.run_requests[0].run_key != first.run_key
+
+
 def test_a_source_is_ingested_when_its_revision_changes_and_not_before(site):
     first, cursor = tick(site, "source_sensor")
     assert [r.job_name for r in first.run_requests] == ["tabular_churn_ingest"]

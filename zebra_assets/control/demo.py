@@ -163,7 +163,7 @@ class Demo:
             drifted = self._wait_for(lambda: self._report("drifted"), "a drifted window")
             self._tell_drift(drifted)
             self.told.drift = drifted
-            load.keep_going(fibre)
+            load.keep_going([row for pair in zip(before, fibre, strict=False) for row in pair])  # the company's customers as they now are
             head = self._wait_for(lambda: self._newer_head("1"), "the sensors' new version in prod")
             self._wait_for(lambda: httpx.get(f"{url}/model").json()["version"] == head.version, "the server to pick it up")
             load.send(fibre[:100])

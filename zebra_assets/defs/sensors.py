@@ -143,12 +143,14 @@ def drift_sensor(project: Project, jobs: list[Any], every_s: int) -> dg.SensorDe
 
     @dg.sensor(name="drift_sensor", jobs=jobs, minimum_interval_seconds=every_s, default_status=RUNNING)
     def sensor(context: dg.SensorEvaluationContext, house: House) -> dg.SensorResult | dg.SkipReason:
-        from zebra_assets.drift.retrain import Ask, RetrainMemory, consider
+        from zebra_assets.drift.retrain import Ask, RetrainMemory, consider, failed
 
         memories: dict[str, Any] = json.loads(context.cursor or "{}")
         requests, said = [], []
         for spec in project.models.values():
             memory = RetrainMemory.model_validate(memories.get(spec.name, {}))
+            if memory.open_ask is not None and _ingest_failed(context.instance, memory.open_ask.run_key, spec):
+                memory = failed(memory, memory.open_ask.run_key)
             for seq, report in house.parts.records.drifts(spec.name, after=memory.last_seq):
                 verdict, memory = consider(report, seq, memory, spec.drift, datetime.now(UTC))
                 said.append(f"{spec.name}: {verdict.reason}")
@@ -161,6 +163,19 @@ def drift_sensor(project: Project, jobs: list[Any], every_s: int) -> dg.SensorDe
         return dg.SensorResult(run_requests=requests) if requests else dg.SkipReason("; ".join(said) or "no new drift reports")
 
     return sensor
+
+
+def _ingest_failed(instance: dg.DagsterInstance, run_key: str, spec: ModelSpec) -> bool:
+    """Whether a run that the ask started has failed: Dagster remembers its key all the same and would never start it again."""
+    return any(
+        instance.get_runs(
+            dg.RunsFilter(
+                tags={"dagster/run_key": f"{run_key}:{name}"}, statuses=[dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+            ),
+            limit=1,
+        )
+        for name in spec.datasets.names()
+    )
 
 
 def _ingest_request(dataset: str, run_key: str, cause: str, report: str | None = None) -> dg.RunRequest:

@@ -7,7 +7,7 @@ import click
 from zebra_assets.cli.verb import Call, verb
 
 if TYPE_CHECKING:
-    from zebra_assets.control.demo import Told
+    from zebra_assets.control.demo_walk import Told
 
 
 @verb()
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def demo(call: Call, until: Literal["promoted", "end"]) -> None:
     """Walk the whole loop once, on real data, in a project of its own (.zebraops/demo): about three minutes.
 
-    A demo that was cut short is resumed; a finished one starts anew.
+    Cut short on the way to the first version it resumes; later it starts anew.
     """
     from zebra_assets.control.demo import run_demo
 

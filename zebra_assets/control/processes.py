@@ -1,9 +1,11 @@
 """Long-running child processes: started in a group of their own, watched until ready, ended with their children."""
 
+import ctypes
 import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -42,6 +44,7 @@ class Service:
                 env=self.env,
                 cwd=self.cwd,
                 start_new_session=True,
+                preexec_fn=_end_with_parent,
             )
         return self
 
@@ -82,6 +85,12 @@ class Service:
         how = f"was not ready within {timeout_s:.0f} s" if self.alive else f"ended with {self.process.returncode}"
         tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-10:])
         raise Unavailable(f"{self.name} {how}:\n{tail}", fix=f"less {self.log}")
+
+
+def _end_with_parent() -> None:
+    """Ask the kernel for SIGTERM when the starter dies, kill -9 included, so that no server outlives its demo (Linux only)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM, 0, 0, 0)  # 1: PR_SET_PDEATHSIG
 
 
 def end_group(pid: int, grace_s: float = GRACE_S) -> None:

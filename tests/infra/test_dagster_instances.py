@@ -1,6 +1,9 @@
 """The SQLite instance and its Postgres/S3 twin: both are read by Dagster itself, and differ only where they must."""
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +54,15 @@ def test_the_s3_log_manager_takes_what_the_shared_instance_gives_it() -> None:
     given = {key: "x" if isinstance(value, dict) else value for key, value in said["config"].items()}
     result = process_config(resolve_to_config_type(S3ComputeLogManager.config_type()), given)
     assert result.success, result.errors
+
+
+def test_dg_check_defs_accepts_the_shipped_project(tmp_path: Path) -> None:
+    shutil.copyfile(LOCAL, tmp_path / "dagster.yaml")
+    environment = {**os.environ, "DAGSTER_HOME": str(tmp_path)}
+    words = [str(Path(sys.executable).with_name("dg")), "check", "defs"]
+    done = subprocess.run(words, cwd=REPO, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "All definitions loaded successfully" in done.stdout + done.stderr
 
 
 def test_every_variable_of_the_shared_instance_is_set_in_compose() -> None:

@@ -1,5 +1,6 @@
 """`up --lite` and `down` for real: Dagster, MLflow and the server of a project in which nothing is promoted yet."""
 
+import signal
 import subprocess
 import sys
 import time
@@ -49,3 +50,24 @@ def test_serve_becomes_the_server_itself(walked: Path) -> None:
             assert up and (held := ports.holder(port)) is not None and held[0] == server.pid
         finally:
             server.terminate()
+
+
+@pytest.mark.parametrize(("sign", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_training_that_is_stopped_leaves_no_process_and_a_cancelled_run(
+    ready: Path, mlops: Mlops, sign: signal.Signals, code: int
+) -> None:
+    assert mlops("ingest", NAME, project=ready).code == 0
+    script = "import os, pathlib, time\npathlib.Path(os.environ['ZEBRA_OUTPUT_DIR'], 'pid').write_text(str(os.getpid()))\ntime.sleep(60)\n"
+    (ready / "models" / NAME / "train.py").write_text(script)
+    argv = [sys.executable, "-m", "zebra_assets.cli.main", "train", NAME, "--json"]
+    with subprocess.Popen(argv, cwd=ready, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as training:
+        end = time.monotonic() + 60
+        while not (seen := [p for p in (ready / ".zebraops" / "runs").glob("*/*/output/pid") if p.read_text()]) and time.monotonic() < end:
+            time.sleep(0.05)
+        child = int(seen[0].read_text())
+        training.send_signal(sign)
+        training.communicate(timeout=30)
+    assert training.returncode == code
+    assert birth(child) is None
+    runs = mlops("list", "runs", "--json", project=ready).json["runs"]
+    assert [(r["state"], r["version"]) for r in runs] == [("cancelled", None)]

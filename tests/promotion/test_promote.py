@@ -48,6 +48,11 @@ def _forged_yes(world: World) -> None:
     world.records.save(no.model_copy(update={"allowed": True, "rules": [r.model_copy(update={"passed": True}) for r in no.rules]}))
 
 
+def _vetoed(world: World) -> None:
+    yes = world.judge(1)
+    world.records.save(yes.model_copy(update={"allowed": False}))
+
+
 def _other_bytes(world: World) -> None:
     world.judge(1)
     world.records.save(world.run(1).model_copy(update={"model_digest": "f" * 64}))
@@ -82,7 +87,7 @@ def _training_rows(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    "trick", [_forged_yes, _other_bytes, _other_data, _other_version, _newer_evaluation, _rewritten_report, _training_rows]
+    "trick", [_forged_yes, _vetoed, _other_bytes, _other_data, _other_version, _newer_evaluation, _rewritten_report, _training_rows]
 )
 def test_a_yes_that_is_not_about_this_or_does_not_follow_is_a_no(world: World, trick: Callable[[World], None]) -> None:
     trick(world)

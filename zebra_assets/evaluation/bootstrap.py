@@ -9,7 +9,7 @@ import numpy as np
 
 from zebra_assets.evaluation.metrics import Array, Metric, Scored
 
-REPLICATES = 400  # the 2.5% quantile of 400 is the 10th smallest: two runs agree to about a tenth of the interval's width
+REPLICATES = 400  # the ends of two such intervals, drawn anew, lie some 5% of the interval's width apart
 _CELLS = 2_000_000  # weights held at once: 16 MB
 
 

@@ -7,7 +7,7 @@ from zebra_assets.contracts.ports import Ledger, Registry
 from zebra_assets.contracts.promotion import Promotion
 from zebra_assets.errors import Unavailable, ZebraError
 
-# A second round means that somebody else decided or set the alias meanwhile. 8 processes promoting at once need up to 4.
+# A second round means that somebody else decided or set the alias meanwhile; twenty, that something sets it all the time.
 _ROUNDS = 20
 
 

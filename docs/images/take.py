@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import httpx
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, TimeoutError, sync_playwright
 
 from zebra_assets.control.processes import Service, free_port
 
@@ -21,10 +21,11 @@ def shoot(page: Page, url: str, name: str, ready: str) -> None:
     """Open a page, wait for a text on it, close Dagster's greeting and keep what is seen."""
     page.goto(url)
     page.wait_for_selector(f"text={ready}", timeout=60_000)
-    skip = page.locator("text=Skip")
-    if skip.count():
-        skip.first.click()
-    page.wait_for_timeout(4000)
+    try:
+        page.get_by_role("button", name="Skip").click(timeout=5_000)
+    except TimeoutError:
+        pass  # greeted before
+    page.wait_for_timeout(5000)
     page.screenshot(path=str(HERE / name))
 
 

@@ -27,7 +27,7 @@ def _cell(value: object) -> str:
     return "–" if value is None else str(value).replace("|", "\\|")
 
 
-def picture(png: bytes | None) -> Facts:
+def _picture(png: bytes | None) -> Facts:
     """A plot as metadata, where it is small enough."""
     if png is None or len(png) > _MAX_INLINE_PNG:
         return {}
@@ -69,25 +69,22 @@ def of_run(run: Run, *, mlflow_url: str | None, reused: bool) -> Facts:
     return facts
 
 
-def of_report(report: EvalReport) -> Facts:
-    """Candidate beside champion on the same rows."""
+def of_report(report: EvalReport, png: bytes | None = None) -> Facts:
+    """Candidate beside champion on the same rows; ``png`` is shown where it is small enough."""
     champion = report.champion.metrics if report.champion else {}
     rows: list[list[object]] = []
     for name, value in report.candidate.metrics.items():
         low, high = report.candidate.intervals.get(name, (None, None))
         rows.append([name, value, low, high, champion.get(name)])
-    facts: Facts = {
+    prod = f"prod v{report.champion.version}" if report.champion else "prod"
+    return {
+        "scores": _table(["metric", f"v{report.candidate.version}", "low", "high", prod], rows),
+        **_picture(png),
+        **({"report": _link(report.html_uri)} if report.html_uri else {}),
         "rows": report.rows,
         "split": report.split,
-        "scores": _table(
-            ["metric", f"v{report.candidate.version}", "low", "high", f"prod v{report.champion.version}" if report.champion else "prod"],
-            rows,
-        ),
         **{f"metric/{name}": value for name, value in report.candidate.metrics.items()},
     }
-    if report.html_uri:
-        facts["report"] = _link(report.html_uri)
-    return facts
 
 
 def of_decision(decision: GateDecision) -> Facts:

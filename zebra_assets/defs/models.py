@@ -91,9 +91,7 @@ def model_assets(spec: ModelSpec, folder: Path) -> list[dg.AssetsDefinition]:
 
         with _told():
             report = judge(house.parts, spec, _run(house, candidate)).report
-        return dg.MaterializeResult(
-            value=report, metadata={**facts.of_report(report), **facts.picture(report_picture(house.parts, spec, report))}
-        )
+        return dg.MaterializeResult(value=report, metadata=facts.of_report(report, report_picture(house.parts, spec, report)))
 
     @dg.asset(
         **shared,

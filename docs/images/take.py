@@ -5,10 +5,12 @@ that looking changes nothing.
 """
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
-from playwright.sync_api import Page, TimeoutError, sync_playwright
+import playwright.sync_api
+from playwright.sync_api import Page, sync_playwright
 
 from zebra_assets.control.processes import Service, free_port
 
@@ -21,10 +23,8 @@ def shoot(page: Page, url: str, name: str, ready: str) -> None:
     """Open a page, wait for a text on it, close Dagster's greeting and keep what is seen."""
     page.goto(url)
     page.wait_for_selector(f"text={ready}", timeout=60_000)
-    try:
+    with suppress(playwright.sync_api.TimeoutError):  # greeted before
         page.get_by_role("button", name="Skip").click(timeout=5_000)
-    except TimeoutError:
-        pass  # greeted before
     page.wait_for_timeout(5000)
     page.screenshot(path=str(HERE / name))
 

@@ -25,16 +25,14 @@ def ingest_job(spec: DatasetSpec) -> dg.JobDefinition:
 
     @dg.op(name=f"{name}_read_source", description=f"Read the source of {spec.name} into an immutable manifest.")
     def read_source(context: dg.OpExecutionContext, house: House) -> None:
-        from zebra_assets.datasets.ingest import ingest
+        from zebra_assets.loop import ingest_dataset
 
-        parts = house.parts
-        # The recipe is read anew: a long-lived code server must not ingest by yesterday's recipe.
-        recipe = house.project.dataset(spec.name)
+        cause = context.run.tags.get("zebra/cause", "asked")
         try:
-            done = ingest(recipe, project=house.settings.project_dir, store=parts.store, manifests=parts.manifests)
+            # The recipe is read anew: a long-lived code server must not ingest by yesterday's recipe.
+            done = ingest_dataset(house.parts, house.project.dataset(spec.name), cause=cause)
         except ZebraError as error:
             raise dg.Failure(str(error), allow_retries=False) from error
-        cause = context.run.tags.get("zebra/cause", "asked")
         if done.created:
             said = f"new manifest {done.manifest.id}: {done.manifest.stats.rows:,} rows in {done.seconds:.1f} s"
         elif cause == "drift":
@@ -42,9 +40,6 @@ def ingest_job(spec: DatasetSpec) -> dg.JobDefinition:
         else:
             said = f"no new data: the source still gives {done.manifest.id}"
         context.log.info(said)
-        parts.audit.append(
-            house.settings.who, "dataset.ingested", done.manifest.id, {"created": done.created, "cause": cause, "said": said}
-        )
         context.add_output_metadata({"said": said, "created": dg.MetadataValue.bool(done.created), **of_manifest(done.manifest)})
 
     @dg.job(

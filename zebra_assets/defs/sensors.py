@@ -91,7 +91,7 @@ def source_sensor(project: Project, jobs: list[Any], every_s: int) -> dg.SensorD
         seen: dict[str, str | None] = json.loads(context.cursor or "{}")
         requests = []
         for name, spec in project.datasets.items():
-            revision = revision_of(spec, project=house.settings.project_dir)
+            revision = revision_of(spec, project=house.settings.project_dir, secrets=house.settings.secrets)
             if revision is not None and seen.get(name) != revision:
                 requests.append(_ingest_request(name, f"source:{name}:{revision}", "source-changed"))
             seen[name] = revision

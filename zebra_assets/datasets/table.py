@@ -4,6 +4,8 @@ Six dtypes, each with one Arrow type. A cast never loses anything: 2.5 is no int
 date, a number is no string. Called by `ingest`, batch by batch; decides nothing about values, which is `validate`'s job.
 """
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,33 +51,35 @@ class Caster:
         self.rows = 0
         self._schema = pa.schema([f.with_nullable(True) for f in schema_of(spec)])
         self._wrong: dict[str, _Wrong] = {}
+        self._pool = ThreadPoolExecutor(os.cpu_count() or 1)  # Arrow's casts release the GIL
 
     def cast(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """The declared columns of ``batch``, in declared order and dtype; cells that do not fit become null.
 
         A column that the batch lacks is null throughout: connectors have already refused missing columns.
         """
-        columns = []
-        for name in self.spec.columns:
-            at = batch.schema.get_field_index(name)
-            target = self._schema.field(name).type
-            columns.append(pa.nulls(batch.num_rows, target) if at < 0 else self._cast(name, batch.column(at)))
+        columns = list(self._pool.map(lambda name: self._column(name, batch), self.spec.columns))
         self.rows += batch.num_rows
         return pa.RecordBatch.from_arrays(columns, schema=self._schema)
 
     def finish(self) -> None:
         """Raise `DataInvalid` if any cell did not fit: column, declared dtype, count and up to five examples each."""
+        self._pool.shutdown()
         if not self._wrong:
             return
         lines = [
             f"column '{name}' is declared {self.spec.columns[name].dtype}, but {w.count:,} of {self.rows:,} rows are not: "
             f"{', '.join(w.examples)}"
-            for name, w in self._wrong.items()
+            for name, w in sorted(self._wrong.items(), key=lambda item: list(self.spec.columns).index(item[0]))
         ]
         raise DataInvalid(
             f"Dataset '{self.spec.name}': " + "\n  ".join(["wrong dtypes:", *lines]),
             fix=f"correct the source, or the dtype in manifests/{self.spec.name}/dataset.yaml",
         )
+
+    def _column(self, name: str, batch: pa.RecordBatch) -> pa.Array:
+        at = batch.schema.get_field_index(name)
+        return pa.nulls(batch.num_rows, self._schema.field(name).type) if at < 0 else self._cast(name, batch.column(at))
 
     def _cast(self, name: str, values: pa.Array) -> pa.Array:
         dtype = self.spec.columns[name].dtype
@@ -92,8 +96,6 @@ class Caster:
             wrong.examples.append(f"row {self.rows + int(row) + 1:,} {shown}")
         fits = np.ones(len(values), dtype=bool)
         fits[bad] = False
-        if not fits.any():
-            return pa.nulls(len(values), ARROW[dtype])
         return to_dtype(pc.if_else(pa.array(fits), values, pa.scalar(None, values.type)), dtype)
 
 
@@ -116,8 +118,10 @@ def to_dtype(values: pa.Array, dtype: Dtype) -> pa.Array:
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
     kind = values.type
-    if kind == target or pa.types.is_null(kind):
-        return values.cast(target)
+    if kind == target:
+        return values
+    if values.null_count == len(values):
+        return pa.nulls(len(values), target)
     text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
     if text:
         return values.cast(pa.string()) if dtype == "string" else _from_text(values.cast(pa.string()), dtype)
@@ -125,7 +129,9 @@ def to_dtype(values: pa.Array, dtype: Dtype) -> pa.Array:
 
 
 def _from_text(values: pa.Array, dtype: Dtype) -> pa.Array:
-    values = pc.if_else(pc.equal(values, ""), pa.scalar(None, pa.string()), values)
+    empty = pc.equal(values, "")
+    if pc.any(empty).as_py():
+        values = pc.if_else(empty, pa.scalar(None, pa.string()), values)
     if dtype == "timestamp":
         dated = pc.if_else(pc.equal(pc.utf8_length(values), 10), pc.binary_join_element_wise(values, "00:00", "T"), values)
         values = pc.if_else(pc.match_substring_regex(dated, _ZONED), dated, pc.binary_join_element_wise(dated, "Z", ""))

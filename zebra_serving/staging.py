@@ -133,7 +133,11 @@ class Staging:
         return dict(report.candidate.metrics) if report else {}
 
     def _prune(self, used: Path) -> None:
+        """Drop old versions, and what a killed download left an hour ago (a younger one may be another server's)."""
         used.touch()
+        for scratch in used.parent.glob(".download-*"):
+            if time.time() - scratch.stat().st_mtime > 3600:
+                shutil.rmtree(scratch, ignore_errors=True)
         folders = sorted((p for p in used.parent.iterdir() if not p.name.startswith(".")), key=lambda p: p.stat().st_mtime, reverse=True)
         for old in [p for p in folders if p != used][KEEP:]:
             shutil.rmtree(old, ignore_errors=True)

@@ -32,7 +32,8 @@ class StateFile:
         try:
             found = self._path.stat()
         except OSError as error:
-            raise Unavailable(f"The state database {self._path} is not there: {error.strerror}.", fix="mlops doctor") from error
+            message = f"The state database {self._path} is not there: {error.strerror}."
+            raise Unavailable(message, fix="bring the file back, or start anew: mlops train, mlops promote") from error
         identity = (found.st_dev, found.st_ino)
         if self._seen not in (None, identity):
             engine(self._url).dispose()

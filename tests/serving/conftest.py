@@ -62,7 +62,7 @@ def rows(count: int) -> list[dict[str, Any]]:
     ]
 
 
-def until(seen: Callable[[], Any], seconds: float = 15.0) -> Any:
+def until(seen: Callable[[], Any], seconds: float = 60.0) -> Any:
     """The first true answer of ``seen``, asked every 20 ms."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -211,12 +211,12 @@ class Bench:
             thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
             thread.start()
             try:
-                with httpx.Client(base_url=url_of(sock), timeout=10) as client:
+                with httpx.Client(base_url=url_of(sock), timeout=30) as client:
                     until(lambda: server.started)
                     yield client
             finally:
                 server.should_exit = True
-                thread.join(15)
+                thread.join(30)
                 assert not thread.is_alive()
 
     def environment(self, **more: str) -> dict[str, str]:
@@ -236,13 +236,13 @@ class Bench:
             assert process.stdout is not None and process.stderr is not None
             line = process.stdout.readline()
             assert line.startswith(f"serving {MODEL}"), line + process.stderr.read()
-            with httpx.Client(base_url=line.split()[-1], timeout=10) as client:
+            with httpx.Client(base_url=line.split()[-1], timeout=30) as client:
                 yield process, client
         finally:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
             try:
-                process.communicate(timeout=15)
+                process.communicate(timeout=60)
             except subprocess.TimeoutExpired:
                 process.kill()
                 raise

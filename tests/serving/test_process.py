@@ -42,7 +42,7 @@ def life(tmp_path_factory: pytest.TempPathFactory, shelf: Shelf) -> Life:
         until(lambda: (note_of(bench) or {})["version"] == "2")
         notes.append(note_of(bench))
         process.send_signal(signal.SIGTERM)
-        code = process.wait(30)
+        code = process.wait(60)
         process.communicate()
     rows = [row for row in log.read_text().splitlines() if row.startswith("import time:")]
     imported = {row.rpartition("|")[2].strip().partition(".")[0] for row in rows}
@@ -76,7 +76,7 @@ def test_a_server_without_a_version_says_so_and_stops_on_ctrl_c(bench: Bench) ->
     assert line.startswith(f"serving {MODEL} (nothing to serve yet, see /ready) on http://127.0.0.1:")
     assert httpx.get(f"{line.split()[-1]}/health").json() == {"status": "alive"}
     process.send_signal(signal.SIGINT)
-    assert process.wait(15) == 0
+    assert process.wait(60) == 0
     process.communicate()
 
 
@@ -84,7 +84,7 @@ def test_a_taken_port_is_named_with_a_way_out(bench: Bench) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         process = bench.start("--port", str(port))
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=60)
     assert process.returncode == 9
     assert said == f"error: Port {port} on 127.0.0.1 is taken by another process.\n  fix: --port 0 picks a free one\n"
 

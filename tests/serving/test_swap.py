@@ -1,6 +1,7 @@
 """The loader: what the ledger names is served, nothing else is, and nobody notices the change."""
 
 import itertools
+import os
 import threading
 import time
 from collections import Counter
@@ -11,6 +12,9 @@ import httpx
 import pytest
 
 from tests.serving.conftest import MODEL, ROW, Bench, flip, rows, served, until
+from zebra_assets.adapters.records import SqlRecords
+from zebra_assets.contracts.noun import now
+from zebra_assets.contracts.verdicts import EvalReport, Scores
 from zebra_assets.settings import Settings
 
 
@@ -27,7 +31,7 @@ def test_twenty_promotions_under_load_fail_no_request_and_no_answer_mixes_versio
     done = threading.Event()
 
     def ask(url: str) -> None:
-        with httpx.Client(base_url=url, timeout=10) as client:
+        with httpx.Client(base_url=url, timeout=30) as client:
             while not done.is_set():
                 try:
                     answer = client.post("/predict", json={"rows": customers})
@@ -169,6 +173,8 @@ def test_a_server_starts_without_ledger_and_mlflow_from_what_it_served_last(benc
         assert client.get("/ready").json()["stale_since"]
         said = client.post("/predict", json=ROW).json()
         assert [(p["prediction"], p["score"]) for p in said["predictions"]] == bench.shelf.score("2", [ROW])
+        bench.move_state(tmp_path / "away", back=True)
+        until(lambda: client.get("/ready").json()["stale_since"] is None)
 
 
 def test_damaged_files_in_the_cache_are_fetched_again_and_never_served(bench: Bench, tmp_path: Path) -> None:
@@ -186,6 +192,32 @@ def test_damaged_files_in_the_cache_are_fetched_again_and_never_served(bench: Be
     with Bench(alone, bench.shelf).client() as client:
         ready = client.get("/ready")
         assert ready.status_code == 503 and "cannot be served" in ready.json()["error"]
+
+
+def test_the_evaluation_of_the_version_in_force_is_shown(bench: Bench) -> None:
+    scores = Scores(version="1", model_digest=bench.shelf.digests["1"], metrics={"roc_auc": 0.84})
+    report = EvalReport(
+        id="report-1", model=MODEL, run_id=f"{MODEL}-run-0001", manifest_id=f"{MODEL}-00000000000000a1", split="test", rows=9,
+        candidate=scores, created_at=now(),
+    )  # fmt: skip
+    SqlRecords(bench.settings.state).save(report)
+    bench.promote("1")
+    with bench.client("1") as client:
+        assert client.get("/model").json()["metrics"] == {"roc_auc": 0.84}
+
+
+def test_old_versions_and_abandoned_downloads_leave_the_cache(bench: Bench) -> None:
+    cache = bench.settings.home / "serving" / "cache" / MODEL
+    for number in range(8):
+        (cache / f"{90 + number}-old").mkdir(parents=True)
+        os.utime(cache / f"{90 + number}-old", (number, number))
+    for name, age in ((".download-young", 0), (".download-old", 7200)):
+        (cache / name).mkdir()
+        os.utime(cache / name, (time.time() - age,) * 2)
+    bench.promote("1")
+    bench.app().loader.poll()
+    kept = {p.name for p in cache.iterdir()}
+    assert kept == {f"1-{bench.shelf.digests['1'][:12]}", "94-old", "95-old", "96-old", "97-old", ".download-young"}
 
 
 def test_nothing_promoted_yet_is_healthy_not_ready_and_says_what_to_do(bench: Bench) -> None:

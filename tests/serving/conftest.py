@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -223,29 +222,25 @@ class Bench:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("ZEBRA_", "MLFLOW_"))}
         return {**kept, "PYTHONPATH": str(REPO), "ZEBRA_MLFLOW_TRACKING_URI": self.shelf.uri, "ZEBRA_RELOAD_INTERVAL_S": "0.05", **more}
 
-    def start(self, *argv: str, stderr: int = subprocess.PIPE, **more: str) -> "subprocess.Popen[str]":
-        """`python -m zebra_serving` as a process of its own."""
+    @contextmanager
+    def start(self, *argv: str, stderr: int = subprocess.PIPE, **more: str) -> Iterator["subprocess.Popen[str]"]:
+        """`python -m zebra_serving` as a process of its own, gone when the block ends."""
         command = [sys.executable, "-m", "zebra_serving", "--model", MODEL, "--project", str(self.settings.project_dir), *argv]
-        return subprocess.Popen(command, env=self.environment(**more), stdout=subprocess.PIPE, stderr=stderr, text=True)
+        with subprocess.Popen(command, env=self.environment(**more), stdout=subprocess.PIPE, stderr=stderr, text=True) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
 
     @contextmanager
     def server(self, *argv: str, **more: str) -> Iterator[tuple["subprocess.Popen[str]", httpx.Client]]:
         """A server process that has said it serves, and a client for it."""
-        process = self.start("--port", "0", *argv, **more)
-        try:
+        with self.start("--port", "0", *argv, **more) as process:
             assert process.stdout is not None and process.stderr is not None
             line = process.stdout.readline()
             assert line.startswith(f"serving {MODEL}"), line + process.stderr.read()
             with httpx.Client(base_url=line.split()[-1], timeout=30) as client:
                 yield process, client
-        finally:
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-            try:
-                process.communicate(timeout=60)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                raise
 
 
 def make_bench(tmp_path: Path, shelf: Shelf) -> Bench:

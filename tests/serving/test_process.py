@@ -32,8 +32,7 @@ def life(tmp_path_factory: pytest.TempPathFactory, shelf: Shelf) -> Life:
     bench = make_bench(tmp_path_factory.mktemp("project"), shelf)
     bench.promote("1")
     log = bench.settings.home / "serving.log"
-    with log.open("w") as file:
-        process = bench.start("--port", "0", stderr=file.fileno(), PYTHONPROFILEIMPORTTIME="1")
+    with log.open("w") as file, bench.start("--port", "0", stderr=file.fileno(), PYTHONPROFILEIMPORTTIME="1") as process:
         assert process.stdout is not None
         line = process.stdout.readline()
         notes = [note_of(bench)]
@@ -43,7 +42,6 @@ def life(tmp_path_factory: pytest.TempPathFactory, shelf: Shelf) -> Life:
         notes.append(note_of(bench))
         process.send_signal(signal.SIGTERM)
         code = process.wait(60)
-        process.communicate()
     rows = [row for row in log.read_text().splitlines() if row.startswith("import time:")]
     imported = {row.rpartition("|")[2].strip().partition(".")[0] for row in rows}
     return Life(line, process.pid, [*notes, note_of(bench)], answers, code, imported, bench.events.count(MODEL))
@@ -70,21 +68,20 @@ def test_it_imports_neither_dagster_nor_evidently(life: Life) -> None:
 
 def test_a_server_without_a_version_says_so_and_stops_on_ctrl_c(bench: Bench) -> None:
     bench.events.count(MODEL)
-    process = bench.start("--port", "0")
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    assert line.startswith(f"serving {MODEL} (nothing to serve yet, see /ready) on http://127.0.0.1:")
-    assert httpx.get(f"{line.split()[-1]}/health").json() == {"status": "alive"}
-    process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 0
-    process.communicate()
+    with bench.start("--port", "0") as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith(f"serving {MODEL} (nothing to serve yet, see /ready) on http://127.0.0.1:")
+        assert httpx.get(f"{line.split()[-1]}/health").json() == {"status": "alive"}
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
 
 
 def test_a_taken_port_is_named_with_a_way_out(bench: Bench) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        process = bench.start("--port", str(port))
-        _, said = process.communicate(timeout=60)
+        with bench.start("--port", str(port)) as process:
+            _, said = process.communicate(timeout=60)
     assert process.returncode == 9
     assert said == f"error: Port {port} on 127.0.0.1 is taken by another process.\n  fix: --port 0 picks a free one\n"
 

@@ -79,7 +79,6 @@ def make_project(folder: Path) -> Path:
 def ingest(folder: Path) -> str:
     """Ingest the example's source; the manifest id."""
     from zebra_assets.datasets.ingest import ingest as station
-
     from zebra_assets.project import load_project
 
     parts = Parts(load_settings(folder))

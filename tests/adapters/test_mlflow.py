@@ -1,6 +1,7 @@
 """MLflow as a store that may lose a reply, be asked twice, or not be there."""
 
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -273,6 +274,24 @@ def test_three_processes_may_touch_a_fresh_store_at_once(tmp_path: Path) -> None
             yield pid
 
     assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in list(children())] == [0, 0, 0]
+
+
+def test_a_preparation_that_was_killed_halfway_is_not_seen_and_starts_anew(tmp_path: Path) -> None:
+    import mlflow.tracking.client  # noqa: F401 (once, before forking)
+
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    if (pid := os.fork()) == 0:
+        prepare(uri, (tmp_path / "artifacts").as_uri())
+        os._exit(0)
+    patience = time.monotonic() + 30
+    while not [p for p in tmp_path.glob(".mlflow.db-*") if p.stat().st_size > 100_000] and time.monotonic() < patience:
+        time.sleep(0.005)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    assert not (tmp_path / "mlflow.db").exists() and list(tmp_path.glob(".mlflow.db-*"))
+    prepare(uri, (tmp_path / "artifacts").as_uri())
+    MlflowTracker(uri, (tmp_path / "artifacts").as_uri()).start("x", RUN, {})
+    assert not list(tmp_path.glob(".mlflow.db-*"))
 
 
 def test_credentials_are_never_shown() -> None:

@@ -100,7 +100,8 @@ def test_again_and_other_parameters_make_other_runs(bench: Bench, quick_script: 
 
 
 def test_an_edited_script_is_another_run(bench: Bench, quick_script: str) -> None:
-    first = bench.train(bench.model("quick", quick_script))
+    first = bench.train(bench.model("quick", quick_script), tags={"dagster_run_id": "abc"})
+    assert bench.mlflow_runs()[0].data.tags["dagster_run_id"] == "abc"
     second = bench.train(bench.model("quick", quick_script + "# edited\n"))
     assert second.created and second.run.code.digest != first.run.code.digest
 

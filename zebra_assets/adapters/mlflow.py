@@ -4,22 +4,21 @@ Explicit clients only, no active run: two trainings in one process never mix. `p
 is called by the initialiser, or by whoever comes first; an exclusive lock keeps others out while tables are made.
 """
 
-import fcntl
 import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import datetime
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
 from zebra_assets.adapters.mlflow_client import (
     TRANSFER_S,
     client,
+    connect,
     find_or_create,
     is_server,
-    once,
+    preparing,
     probe,
     quiet,
     repeat,
@@ -56,9 +55,9 @@ def prepare(uri: str, artifacts: str) -> None:
     try:
         if artifacts.startswith("file:"):
             Path(artifacts.removeprefix("file://")).mkdir(parents=True, exist_ok=True)
-        with _one_at_a_time(uri):
+        with preparing(uri):
             if not probe(uri):
-                client(uri)  # makes the tables of an empty store
+                _create(uri)
                 return
             try:
                 client(uri)
@@ -71,17 +70,19 @@ def prepare(uri: str, artifacts: str) -> None:
         raise unavailable(uri, str(error)) from error
 
 
-@contextmanager
-def _one_at_a_time(uri: str) -> Iterator[None]:
-    """Three of four processes that first touch a fresh SQLite store at once fail; a lock file beside it queues them."""
+def _create(uri: str) -> None:
+    """Make a new store; an SQLite one under a hidden name first, because a half-migrated file can never be mended."""
     path = sqlite_path(uri)
-    if path is None:
-        yield
+    if path is None or path.exists():
+        client(uri)
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_name(path.name + ".lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    for left in path.parent.glob(f".{path.name}-*"):  # by a killed predecessor; we hold its lock now
+        left.unlink()
+    scratch = path.with_name(f".{path.name}-{os.getpid()}")
+    client.__wrapped__(f"sqlite:///{scratch}")
+    with scratch.open("rb") as file:
+        os.fsync(file.fileno())
+    scratch.rename(path)
 
 
 class MlflowTracker:
@@ -95,15 +96,13 @@ class MlflowTracker:
     def __init__(self, uri: str, artifacts: str) -> None:
         self.uri = uri
         self._artifacts = artifacts
-        self._ready = False
 
-    @property
+    @cached_property
     def _client(self) -> Any:
-        if not self._ready:
-            if not probe(self.uri):
-                prepare(self.uri, self._artifacts)
-            self._ready = True
-        return once(self.uri, lambda: client(self.uri)) if not is_server(self.uri) else client(self.uri)
+        if (found := connect(self.uri)) is None:
+            prepare(self.uri, self._artifacts)
+            found = connect(self.uri)
+        return found
 
     def start(self, experiment: str, run: Run, tags: Mapping[str, str]) -> str:
         """Find or create the MLflow run of ``run`` and return its id; an ended one is opened again."""

@@ -7,10 +7,11 @@ per run and bytes: MLflow offers no such promise, so the tags zebra.run_id and z
 import os
 import shutil
 import tempfile
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from zebra_assets.adapters.mlflow_client import TRANSFER_S, absent, client, find_or_create, is_server, once, probe, repeat, unavailable
+from zebra_assets.adapters.mlflow_client import TRANSFER_S, absent, connect, find_or_create, repeat, unavailable
 from zebra_assets.contracts.model_folder import model_digest
 from zebra_assets.contracts.run import Run
 from zebra_assets.errors import NotFound
@@ -27,15 +28,12 @@ class MlflowRegistry:
     def __init__(self, uri: str, *, ui_url: str | None) -> None:
         self.uri = uri
         self._ui_url = ui_url
-        self._ready = False
 
-    @property
+    @cached_property
     def _client(self) -> Any:
-        if not self._ready:
-            if not probe(self.uri):
-                raise unavailable(self.uri, "no MLflow store was prepared there")
-            self._ready = True
-        return client(self.uri) if is_server(self.uri) else once(self.uri, lambda: client(self.uri))
+        if (found := connect(self.uri)) is None:
+            raise unavailable(self.uri, "no MLflow store was prepared there")
+        return found
 
     def register(self, run: Run, model_dir: Path, digest: str) -> str:
         """The version holding ``model_dir`` for ``run``; the same run and digest again give the same version."""

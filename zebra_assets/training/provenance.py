@@ -1,24 +1,16 @@
-"""Which code, commit and environment a run had, and the run id that follows from its inputs.
-
-A run id is a digest: the same spec, code, data and parameters name the same run, so asking twice trains once.
-"""
+"""Which code, commit and environment a run had. What makes a run another run is `plan`'s matter."""
 
 import json
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import rfc8785
-
 import zebra_assets
 from zebra_assets.contracts.digest import digest_of, file_digest
-from zebra_assets.contracts.manifest import Manifest
-from zebra_assets.contracts.model_spec import ModelSpec
 from zebra_assets.contracts.run import CodeRevision
-from zebra_assets.errors import NotFound, UsageError
+from zebra_assets.errors import NotFound
 
 _CACHES = {"__pycache__", ".ipynb_checkpoints"}
 _GIT_TIMEOUT_S = 10
@@ -95,19 +87,3 @@ def environment() -> dict[str, Any]:
         "platform": f"{sys.platform}-{platform.machine()}",
         "distributions": sorted(found, key=str.lower),
     }
-
-
-def check_params(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``params`` as a plain dict if they can be written as JSON, else raise `UsageError`."""
-    try:
-        plain: dict[str, Any] = json.loads(rfc8785.dumps(dict(params)))
-    except (rfc8785.CanonicalizationError, TypeError, ValueError) as error:
-        raise UsageError(f"Parameters must be plain JSON values: {error}.", fix="--params '{\"C\": 0.5}'") from error
-    return {name: params[name] for name in plain}
-
-
-def run_id(spec: ModelSpec, code: CodeRevision, manifests: Mapping[str, Manifest], params: Mapping[str, Any], attempt: int) -> str:
-    """``<model>-<16 hex>``, a digest of everything that decides the outcome."""
-    roles = {role: manifest.id for role, manifest in manifests.items()}
-    inputs = {"spec": spec.digest, "code": code.digest, "roles": roles, "params": dict(params), "attempt": attempt}
-    return f"{spec.name}-{digest_of(inputs)[:16]}"

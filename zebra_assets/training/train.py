@@ -6,7 +6,6 @@ Each arrow may be cut by kill -9. A rerun holds the same lock, finds the MLflow 
 that the cut run registered or trains again from a fresh folder. Called by the asset `candidate` and by `mlops train`.
 """
 
-import platform
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,11 +19,12 @@ from zebra_assets.contracts.model_spec import ModelSpec
 from zebra_assets.contracts.noun import now
 from zebra_assets.contracts.ports import Launcher, Locks, ObjectStore, Records, Registry, Tracker
 from zebra_assets.contracts.run import Run
-from zebra_assets.errors import SpecInvalid, TrainingFailed, Unavailable, ZebraError
+from zebra_assets.errors import TrainingFailed, Unavailable, ZebraError
 from zebra_assets.kinds import find
 from zebra_assets.training.collect import collect_metrics, collect_model, collect_params, stage_artifacts
 from zebra_assets.training.inputs import Inputs, write_inputs
-from zebra_assets.training.provenance import check_params, code_revision, environment, run_id
+from zebra_assets.training.plan import check_python, plan
+from zebra_assets.training.provenance import environment
 
 Log = Callable[[str], Any]
 
@@ -58,6 +58,7 @@ def train(
     launcher: Launcher | None = None,
     params: Mapping[str, Any] | None = None,
     again: bool = False,
+    tags: Mapping[str, str] | None = None,
     log: Log = print,
 ) -> Trained:
     """Train ``spec`` and register the model.
@@ -70,6 +71,7 @@ def train(
         launcher: where the script executes; default on this machine.
         params: overlaid on the spec's hyperparams.params.
         again: train once more although a run of the same inputs has finished.
+        tags: more tags for the MLflow run, such as the orchestrator's run id.
         log: called with each line the script writes.
 
     Raises:
@@ -78,58 +80,19 @@ def train(
         Unavailable: a store cannot be reached; running again resumes.
         SpecInvalid, NotFound, UsageError, DataInvalid, Refused: see the message; nothing was started.
     """
-    _check_python(spec, folder)
-    wanted, finished = _plan(spec, folder, manifests, key, records, params or {}, again)
+    check_python(spec, folder)
+    wanted, finished = plan(spec, folder, manifests, key, records, params or {}, again)
     if finished is not None:
         return Trained(finished, False, None)
-    work = _Work(spec, folder, manifests, store, tracker, registry, records, workdir, launcher or find("launcher", "local")(), log)
+    work = _Work(
+        spec, folder, manifests, store, tracker, registry, records, workdir, launcher or find("launcher", "local")(), dict(tags or {}), log
+    )
     with locks.hold(wanted.id):
         # Somebody may have finished it between the look and the lock.
         known = records.run(wanted.id)
         if known is not None and known.state == "finished":
             return Trained(known, False, None)
         return work.do(wanted)
-
-
-def _check_python(spec: ModelSpec, folder: Path) -> None:
-    here = ".".join(platform.python_version_tuple()[:2])
-    if spec.env.python_version not in (None, here):
-        raise SpecInvalid(
-            f"{folder / 'model.yaml'}: env.python_version is {spec.env.python_version}, this is Python {here}.",
-            fix=f"python_version: '{here}', or run mlops with Python {spec.env.python_version}",
-        )
-
-
-def _plan(
-    spec: ModelSpec,
-    folder: Path,
-    manifests: Mapping[str, Manifest],
-    key: str,
-    records: Records,
-    params: Mapping[str, Any],
-    again: bool,
-) -> tuple[Run, Run | None]:
-    """The run to make and, unless it is wanted again, the finished run of the same inputs.
-
-    Attempts count from 1; the first that has not finished is the one to make, so that a killed repetition is resumed.
-    """
-    every = check_params({**spec.hyperparams.params, **params})
-    code = code_revision(folder, spec.entrypoint)
-    attempt, finished = 1, None
-    while (known := records.run(run_id(spec, code, manifests, every, attempt))) is not None and known.state == "finished":
-        attempt, finished = attempt + 1, known
-    wanted = Run(
-        id=run_id(spec, code, manifests, every, attempt),
-        model=spec.name,
-        manifest_id=key,
-        roles={role: manifest.id for role, manifest in manifests.items()},
-        spec_digest=spec.digest,
-        code=code,
-        params=every,
-        attempt=attempt,
-        created_at=now(),
-    )
-    return wanted, None if again else finished
 
 
 @dataclass
@@ -145,6 +108,7 @@ class _Work:
     records: Records
     workdir: Path
     launcher: Launcher
+    tags: dict[str, str]
     log: Log
 
     def do(self, run: Run) -> Trained:
@@ -188,7 +152,7 @@ class _Work:
             "mlflow.source.name": f"models/{run.model}/{self.spec.entrypoint}",
             "mlflow.source.git.commit": run.code.commit,
         }
-        return {name: value for name, value in tags.items() if value is not None}
+        return {**self.tags, **{name: value for name, value in tags.items() if value is not None}}
 
     def _execute(self, inputs: Inputs) -> None:
         """Run the script to its end; its lines go to the log and to train.log."""

@@ -284,11 +284,12 @@ def test_a_preparation_that_was_killed_halfway_is_not_seen_and_starts_anew(tmp_p
         prepare(uri, (tmp_path / "artifacts").as_uri())
         os._exit(0)
     patience = time.monotonic() + 30
-    while not [p for p in tmp_path.glob(".mlflow.db-*") if p.stat().st_size > 100_000] and time.monotonic() < patience:
+    scratch = tmp_path / f".mlflow.db-{pid}"
+    while not (scratch.exists() and scratch.stat().st_size > 100_000) and time.monotonic() < patience:
         time.sleep(0.005)
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
-    assert not (tmp_path / "mlflow.db").exists() and list(tmp_path.glob(".mlflow.db-*"))
+    assert not (tmp_path / "mlflow.db").exists() and scratch.exists()
     prepare(uri, (tmp_path / "artifacts").as_uri())
     MlflowTracker(uri, (tmp_path / "artifacts").as_uri()).start("x", RUN, {})
     assert not list(tmp_path.glob(".mlflow.db-*"))

@@ -27,7 +27,7 @@ class FileLocks:
             Conflict: somebody else holds it; the message names the process.
             UsageError: not a plain file name.
         """
-        if not FILENAME.match(name) or ".." in name:
+        if not FILENAME.fullmatch(name) or ".." in name:
             raise UsageError(f"Lock name {name!r} is not a plain name.", fix="use letters, digits, '-', '_' and '.'")
         self.folder.mkdir(parents=True, exist_ok=True)
         with safe_join(self.folder, f"{name}.lock").open("a+") as file:

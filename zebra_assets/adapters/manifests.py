@@ -130,7 +130,7 @@ class ManifestFolder:
         below = {k for k in (*keys, *files) if k.startswith(prefix) and k.endswith(".json")}
         bundles = prefix.startswith(BUNDLES)
         split = (k.removesuffix(".json").split("/") for k in below)
-        return {p[1] for p in split if len(p) == 2 and (p[0] == BUNDLES) == bundles and MANIFEST_ID.match(p[1])}
+        return {p[1] for p in split if len(p) == 2 and (p[0] == BUNDLES) == bundles and MANIFEST_ID.fullmatch(p[1])}
 
     def _key(self, folder: str, name: str) -> str:
         return f"manifests/{folder}/{name}.json"

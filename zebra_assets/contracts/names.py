@@ -12,6 +12,7 @@ from pydantic import AfterValidator
 
 from zebra_assets.errors import Refused, UsageError
 
+# Ask with `fullmatch`: to `match`, '$' lets a trailing newline through.
 NAME = re.compile(r"^[a-z0-9][a-z0-9_-]{0,45}$")
 MANIFEST_ID = re.compile(r"^[a-z0-9][a-z0-9_-]{7,63}$")
 DIGEST = re.compile(r"^[0-9a-f]{64}$")
@@ -26,7 +27,7 @@ def check_name(value: str, what: str = "name") -> str:
     Raises:
         UsageError: not 1-46 characters of a-z, 0-9, '-' and '_', starting with a letter or digit.
     """
-    if not NAME.match(value):
+    if not NAME.fullmatch(value):
         raise UsageError(
             f"{what} {value!r} is not a legal name: use 1 to 46 of a-z, 0-9, '-' and '_', starting with a letter or digit.",
             fix=f"pick a {what} such as 'tabular-churn'; `mlops list models` and `mlops list datasets` show the known ones",
@@ -36,7 +37,7 @@ def check_name(value: str, what: str = "name") -> str:
 
 def check_manifest_id(value: str) -> str:
     """Return ``value`` if it has the form of a manifest id (also a Dagster partition key), else raise `UsageError`."""
-    if not MANIFEST_ID.match(value):
+    if not MANIFEST_ID.fullmatch(value):
         raise UsageError(f"{value!r} is not a manifest id; they look like 'tabular-churn-3f9a2c1b7e408d15'.", fix="mlops list datasets")
     return value
 
@@ -63,7 +64,7 @@ def safe_join(root: Path, *parts: str) -> Path:
 
 def _matching(pattern: re.Pattern[str], what: str) -> AfterValidator:
     def check(value: str) -> str:
-        if not pattern.match(value) or ".." in value:
+        if not pattern.fullmatch(value) or ".." in value:
             raise ValueError(f"is not a legal {what} (pattern {pattern.pattern})")
         return value
 

@@ -5,7 +5,7 @@ Anchors, aliases, tags, duplicate keys and files over 256 KiB are refused: a 324
 """
 
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -14,6 +14,7 @@ from zebra_assets.errors import NotFound, SpecInvalid, did_you_mean
 
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 20
+PLAIN_TAGS = {"tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"}
 
 Path_ = tuple[str | int, ...]
 T = TypeVar("T", bound=BaseModel)
@@ -57,6 +58,8 @@ def _build(node: yaml.Node, at: Path_, lines: dict[Path_, int], path: Path) -> A
     lines.setdefault(at, node.start_mark.line + 1)
     if len(at) > MAX_DEPTH:
         raise SpecInvalid(f"{path}:{node.start_mark.line + 1}: nested deeper than {MAX_DEPTH}.", fix="flatten the structure")
+    if not isinstance(node, yaml.ScalarNode) and node.tag not in PLAIN_TAGS:
+        raise SpecInvalid(f"{path}:{node.start_mark.line + 1}: tag {node.tag!r} is refused.", fix="use plain lists and mappings")
     if isinstance(node, yaml.MappingNode):
         out: dict[str, Any] = {}
         for key_node, value_node in node.value:
@@ -108,8 +111,10 @@ def _complaint(model: type[BaseModel], error: Any, lines: dict[Path_, int], path
 
 def _fields_at(model: type[BaseModel], at: Path_) -> list[str]:
     """The field names that would have been legal at a key path."""
+    key_of_mapping = False
     for step in at:
-        if isinstance(step, int):
+        if isinstance(step, int) or key_of_mapping:
+            key_of_mapping = False
             continue
         field = model.model_fields.get(step) or next((f for f in model.model_fields.values() if f.alias == step), None)
         if field is None:
@@ -117,7 +122,7 @@ def _fields_at(model: type[BaseModel], at: Path_) -> list[str]:
         inner = _model_in(field.annotation)
         if inner is None:
             return []
-        model = inner
+        model, key_of_mapping = inner, get_origin(field.annotation) is dict
     return [f.alias or name for name, f in model.model_fields.items()]
 
 

@@ -58,7 +58,8 @@ def model_assets(spec: ModelSpec, folder: Path) -> list[dg.AssetsDefinition]:
         from zebra_assets.loop import train_candidate
 
         with _told():
-            trained = train_candidate(house.parts, spec, context.partition_key, log=_to_stdout)
+            tags = {"dagster_run_id": context.run.run_id}
+            trained = train_candidate(house.parts, spec, context.partition_key, tags=tags, log=_to_stdout)
         url = house.parts.registry.url(spec.name, str(trained.run.version))
         return dg.MaterializeResult(value=trained.run, metadata=facts.of_run(trained.run, mlflow_url=url, reused=not trained.created))
 

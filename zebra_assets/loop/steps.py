@@ -54,9 +54,19 @@ def ingest_dataset(parts: Parts, spec: DatasetSpec, *, cause: str = "asked", pro
 
 
 def train_candidate(
-    parts: Parts, spec: ModelSpec, key: str, *, params: Mapping[str, Any] | None = None, again: bool = False, log: Log = print
+    parts: Parts,
+    spec: ModelSpec,
+    key: str,
+    *,
+    params: Mapping[str, Any] | None = None,
+    again: bool = False,
+    tags: Mapping[str, str] | None = None,
+    log: Log = print,
 ) -> "Trained":
-    """Train one candidate on the data a partition key names. Raises what `resolve` and `training.train` raise."""
+    """Train one candidate on the data a partition key names; ``tags`` go on its MLflow run.
+
+    Raises what `resolve` and `training.train` raise.
+    """
     from zebra_assets.training.train import train
 
     return train(
@@ -72,6 +82,7 @@ def train_candidate(
         workdir=parts.settings.home / "runs",
         params=params,
         again=again,
+        tags=tags,
         log=log,
     )
 

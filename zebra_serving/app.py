@@ -122,7 +122,8 @@ def create_app(
     capture = Capture(
         events or _events(settings),
         metrics,
-        sample_rate=spec.serving.sample_rate if spec else 1.0,
+        # Without model.yaml nobody knows which columns are sensitive: nothing is captured, and /metrics counts it as sampled out.
+        sample_rate=spec.serving.sample_rate if spec else 0.0,
         hidden=frozenset(spec.sensitive.attributes if spec else ()),
         reachable=reachable,
     )

@@ -50,6 +50,15 @@ def test_a_sample_is_recorded_and_the_rest_is_counted(bench: Bench) -> None:
     assert {e.event_id for e in bench.events.predictions(MODEL)} == ids
 
 
+def test_a_server_without_model_yaml_captures_nothing_for_it_cannot_know_what_is_sensitive(bench: Bench) -> None:
+    (bench.settings.models_dir / MODEL / "model.yaml").unlink()
+    bench.promote("1")
+    with bench.client("1") as client:
+        said = client.post("/predict", json={"rows": rows(20)}).json()["predictions"]
+    assert len(said) == 20
+    assert bench.events.count(MODEL) == 0
+
+
 def test_events_wait_while_the_store_is_away_and_arrive_once(bench: Bench, tmp_path: Path) -> None:
     bench.promote("1")
     with bench.client("1") as client:

@@ -51,7 +51,6 @@ def model_assets(spec: ModelSpec, folder: Path) -> list[dg.AssetsDefinition]:
         deps=upstream,
         code_version=code,
         kinds={"python" if spec.type == "python" else "jupyter", "mlflow"},
-        pool="train",
         description=f"A model version trained by models/{spec.name}/{spec.entrypoint}, registered in MLflow. {spec.notes}".strip(),
     )
     def candidate(context: dg.AssetExecutionContext, house: House):  # type: ignore[no-untyped-def] # an annotation would say Nothing

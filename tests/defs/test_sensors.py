@@ -109,7 +109,15 @@ def test_every_sensor_and_schedule_is_running_without_a_click(site):
     defs = build_defs(project_dir=site.folder)
     repository = defs.get_repository_def()
     names = {s.name for s in repository.sensor_defs if s.default_status == dg.DefaultSensorStatus.RUNNING}
-    assert names == {"new_manifest_sensor", "source_sensor", "monitor_sensor", "drift_sensor", "ledger_sensor", "run_failure_audit"}
+    assert names == {
+        "new_manifest_sensor",
+        "source_sensor",
+        "monitor_sensor",
+        "drift_sensor",
+        "ledger_sensor",
+        "lease_sensor",
+        "run_failure_audit",
+    }
     assert all(s.default_status == dg.DefaultScheduleStatus.RUNNING for s in repository.schedule_defs)
     assert {s.cron_schedule for s in repository.schedule_defs} >= {"0 */6 * * *"}
 

@@ -1,6 +1,7 @@
 """Locks that a killed holder releases: `flock` on files, so the kernel lets go when the process is gone.
 
-One machine only, which is where the embedded defaults run. Called by training (one trainer per run).
+One machine only, which is where the embedded defaults run. Called by training (one trainer per run), the
+initialiser and the leases of Dagster runs.
 """
 
 import fcntl
@@ -19,6 +20,10 @@ class FileLocks:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    def known(self, name: str) -> bool:
+        """Whether anybody has ever held this lock."""
+        return self._path(name).exists()
+
     @contextmanager
     def hold(self, name: str) -> Iterator[None]:
         """See `Locks.hold`. Threads of one process exclude each other too.
@@ -27,10 +32,9 @@ class FileLocks:
             Conflict: somebody else holds it; the message names the process.
             UsageError: not a plain file name.
         """
-        if not FILENAME.fullmatch(name) or ".." in name:
-            raise UsageError(f"Lock name {name!r} is not a plain name.", fix="use letters, digits, '-', '_' and '.'")
+        path = self._path(name)
         self.folder.mkdir(parents=True, exist_ok=True)
-        with safe_join(self.folder, f"{name}.lock").open("a+") as file:
+        with path.open("a+") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
@@ -42,3 +46,8 @@ class FileLocks:
             file.flush()
             yield
             file.truncate(0)
+
+    def _path(self, name: str) -> Path:
+        if not FILENAME.fullmatch(name) or ".." in name:
+            raise UsageError(f"Lock name {name!r} is not a plain name.", fix="use letters, digits, '-', '_' and '.'")
+        return safe_join(self.folder, f"{name}.lock")

@@ -226,6 +226,10 @@ class Locks(Protocol):
         """Hold the named lock; raises `Conflict` at once when another process holds it."""
         ...
 
+    def known(self, name: str) -> bool:
+        """Whether anybody has ever held it."""
+        ...
+
 
 class Feature(Protocol):
     """A column a model wants."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import dagster as dg
 import yaml
 
+from zebra_assets.defs.leases import reap
 from zebra_assets.defs.partitions import known_keys
 from zebra_assets.errors import ZebraError
 from zebra_assets.parts import Parts
@@ -52,6 +53,7 @@ def register_partitions(settings: Settings, parts: Parts) -> dict[str, int]:
     create_databases(home)
     added: dict[str, int] = {}
     with dg.DagsterInstance.from_config(str(home)) as instance:
+        reap(instance, parts.locks)
         for axis, keys in known_keys(load_project(settings.project_dir), parts).items():
             fresh = sorted(set(keys) - set(instance.get_dynamic_partitions(axis)), key=keys.index)
             if fresh:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from zebra_assets.defs.leases import hold
 from zebra_assets.parts import Parts
 from zebra_assets.project import Project, load_project
 from zebra_assets.settings import Settings, load_settings
@@ -14,6 +15,11 @@ class House(dg.ConfigurableResource):  # type: ignore[type-arg]
     """Settings, specs and adapters of one project."""
 
     project_dir: str | None = None
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """A run leaves a lease that ends with its process; sensors and schedules have no run and leave none."""
+        if context.run_id:
+            hold(self.parts.locks, context.run_id)
 
     @cached_property
     def settings(self) -> Settings:

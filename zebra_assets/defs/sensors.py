@@ -18,6 +18,7 @@ from zebra_assets.contracts.manifest import Bundle
 from zebra_assets.contracts.model_spec import ModelSpec
 from zebra_assets.contracts.names import slug
 from zebra_assets.defs.facts import tags_of
+from zebra_assets.defs.leases import reap
 from zebra_assets.defs.partitions import model_axis
 from zebra_assets.defs.resources import House
 from zebra_assets.project import Project
@@ -199,6 +200,17 @@ def ledger_sensor(every_s: int) -> dg.SensorDefinition:
     return sensor
 
 
+def lease_sensor(every_s: int) -> dg.SensorDefinition:
+    """Runs whose process is gone are marked failed, so that the queue behind them moves."""
+
+    @dg.sensor(name="lease_sensor", minimum_interval_seconds=every_s, default_status=RUNNING, target=None)
+    def sensor(context: dg.SensorEvaluationContext, house: House) -> dg.SkipReason:
+        dead = reap(context.instance, house.parts.locks)
+        return dg.SkipReason(f"marked failed, their process is gone: {', '.join(dead)}" if dead else "every started run has its process")
+
+    return sensor
+
+
 def failure_sensor() -> dg.SensorDefinition:
     """Every failed run leaves an audit entry that names it and its error."""
 
@@ -229,4 +241,5 @@ def build_sensors(project: Project, ingest: list[Any], loop: list[Any], monitor:
         yield source_sensor(project, ingest, every_s)
         yield drift_sensor(project, ingest, every_s)
     yield ledger_sensor(every_s)
+    yield lease_sensor(every_s)
     yield failure_sensor()

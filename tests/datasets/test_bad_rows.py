@@ -1,6 +1,7 @@
 """Bad input: each a clear error that names the fix, and nothing changed on disk."""
 
 import gzip
+import time
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,31 @@ def test_every_wrong_column_is_told_at_once_with_count_and_five_examples(bench: 
     said = refused(bench, DataInvalid)
     assert "'visits' is declared int64, but 200 of 200 rows are not: row 1 'n0', row 2 'n1', row 3 'n2', row 4 'n3', row 5 'n4'" in said
     assert "'born' is declared date, but 9 of 200 rows are not: row 192 'someday'" in said
+
+
+def test_wrong_cells_are_counted_exactly_and_quickly(bench: Bench) -> None:
+    """Cell by cell, these 120,000 would take 12 s."""
+    rows, wanted = 60_000, {name: COLUMNS[name] for name in ("id", "visits", "born")}
+    lines = [f"p{i:05d},{'v' if i else ''}{i},{'soon' if i % 2 else '2026-01-01'}" for i in range(rows)]
+    lines[1] = "p00001,99999999999999999999,2026-02-30"
+    bench.put("a.csv", "\n".join(["id,visits,born", *lines]).encode())
+    began = time.monotonic()
+    said = refused(bench, DataInvalid, columns=wanted, label=None)
+    assert "'visits' is declared int64, but 59,999 of 60,000 rows are not: row 2 '99999999999999999999', row 3 'v2'" in said
+    assert "'born' is declared date, but 30,000 of 60,000 rows are not: row 2 '2026-02-30', row 4 'soon'" in said
+    assert time.monotonic() - began < 5
+
+
+def test_a_count_that_was_cut_short_says_so(bench: Bench) -> None:
+    """Wrong in a way that no pattern sees: 20 digits each, all different."""
+    lines = [f"p{i:05d},9{i:019d}" if i else "p00000,1" for i in range(2000)]
+    bench.put("a.csv", "\n".join(["id,visits", *lines]).encode())
+    said = refused(bench, DataInvalid, columns={name: COLUMNS[name] for name in ("id", "visits")}, label=None)
+    assert "'visits' is declared int64, but 1,999 of 2,000 rows are not" in said
+    lines = [f"p{i:05d},99{i:017d}" if i else "p00000,1" for i in range(2000)]
+    bench.put("a.csv", "\n".join(["id,visits", *lines]).encode())
+    said = refused(bench, DataInvalid, columns={name: COLUMNS[name] for name in ("id", "visits")}, label=None)
+    assert "'visits' is declared int64, but at least 200 of 2,000 rows are not: row 2 '9900000000000000001'" in said
 
 
 def test_sensitive_cells_are_masked_in_messages(bench: Bench) -> None:

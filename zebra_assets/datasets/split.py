@@ -22,7 +22,7 @@ def assign(table: pa.Table, key: list[str], spec: SplitSpec) -> dict[SplitName, 
     """Row masks by split, in the order train, valid, test; each row is in exactly one.
 
     Args:
-        table: canonical columns (see `table.ARROW`).
+        table: canonical columns (see `dtypes.ARROW`).
         key: the columns that decide; all columns when empty, so equal rows share a split.
     """
     bucket = (row_hashes(table.select(key or table.column_names), spec.salt) >> np.uint64(11)).astype(np.float64) * 2.0**-53

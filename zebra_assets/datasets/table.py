@@ -1,33 +1,24 @@
-"""From whatever a source yields to the table a recipe declares: strict casts, and the canonical order of rows.
+"""From a source's batches to the table that a recipe declares: columns in order, dtypes as said, rows in canonical order.
 
-Six dtypes, each with one Arrow type. A cast never loses anything: 2.5 is no int64, 2**60+1 is no float64, 10:00 is no
-date, a number is no string. Called by `ingest`, batch by batch; decides nothing about values, which is `validate`'s job.
+What does not cast is collected over all batches and told in one error. Called by `ingest`; how one column casts is in
+`dtypes`, and whether the values are allowed in `validate`.
 """
 
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from zebra_assets.contracts.dataset_spec import DatasetSpec, Dtype
+from zebra_assets.contracts.dataset_spec import DatasetSpec
+from zebra_assets.datasets.dtypes import ARROW, to_dtype
+from zebra_assets.datasets.misfits import misfits
 from zebra_assets.errors import DataInvalid
 
-ARROW: dict[Dtype, pa.DataType] = {
-    "int64": pa.int64(),
-    "float64": pa.float64(),
-    "string": pa.string(),
-    "bool": pa.bool_(),
-    "date": pa.date32(),
-    "timestamp": pa.timestamp("us", tz="UTC"),
-}
 EXAMPLES = 5
 MASK = "***"
-# A clock time with a zone behind it; "2026-01-31" alone ends in what looks like one.
-_ZONED = r"\d{2}:\d{2}.*(Z|[+-]\d{2}(:?\d{2})?)$"
 
 
 def schema_of(spec: DatasetSpec) -> pa.Schema:
@@ -40,6 +31,7 @@ class _Wrong:
     """What was wrong with one column so far."""
 
     count: int = 0
+    exact: bool = True
     examples: list[str] = field(default_factory=list)
 
 
@@ -54,7 +46,7 @@ class Caster:
         self._pool = ThreadPoolExecutor(os.cpu_count() or 1)  # Arrow's casts release the GIL
 
     def cast(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """The declared columns of ``batch``, in declared order and dtype; cells that do not fit become null.
+        """The declared columns of ``batch``, in declared order and dtype; all null where a cell does not fit.
 
         A column that the batch lacks is null throughout: connectors have already refused missing columns.
         """
@@ -68,7 +60,8 @@ class Caster:
         if not self._wrong:
             return
         lines = [
-            f"column '{name}' is declared {self.spec.columns[name].dtype}, but {w.count:,} of {self.rows:,} rows are not: "
+            f"column '{name}' is declared {self.spec.columns[name].dtype}, but {'' if w.exact else 'at least '}{w.count:,} of "
+            f"{self.rows:,} rows are not: "
             f"{', '.join(w.examples)}"
             for name, w in sorted(self._wrong.items(), key=lambda item: list(self.spec.columns).index(item[0]))
         ]
@@ -86,96 +79,22 @@ class Caster:
         try:
             return to_dtype(values, dtype)
         except pa.ArrowNotImplementedError:  # the whole type is wrong, whatever the cells say
-            bad = np.flatnonzero(values.is_valid().to_numpy(zero_copy_only=False))
+            bad, exact = np.flatnonzero(np.asarray(values.is_valid())), True
         except pa.ArrowInvalid:
-            bad = _misfits(values, dtype)
+            bad, exact = misfits(values, dtype)
         wrong = self._wrong.setdefault(name, _Wrong())
         wrong.count += len(bad)
-        for row in bad[: EXAMPLES - len(wrong.examples)]:
-            shown = MASK if name in self.spec.sensitive else shorten(values[int(row)].as_py())
-            wrong.examples.append(f"row {self.rows + int(row) + 1:,} {shown}")
-        fits = np.ones(len(values), dtype=bool)
-        fits[bad] = False
-        return to_dtype(pc.if_else(pa.array(fits), values, pa.scalar(None, values.type)), dtype)
+        wrong.exact &= exact
+        for row in map(int, bad[: EXAMPLES - len(wrong.examples)]):
+            shown = MASK if name in self.spec.sensitive else shorten(values[row].as_py())
+            wrong.examples.append(f"row {self.rows + row + 1:,} {shown}")
+        return pa.nulls(len(values), ARROW[dtype])
 
 
 def shorten(value: object) -> str:
     """A value as shown in messages: quoted like Python would, at most 40 characters."""
     text = repr(value)
     return text if len(text) <= 40 else text[:37] + "..."
-
-
-def to_dtype(values: pa.Array, dtype: Dtype) -> pa.Array:
-    """Cast strictly.
-
-    Text is read as ISO 8601 dates and times, decimal numbers, true/false/1/0; an empty text is null unless the dtype is
-    string. Timestamps without a zone are UTC. Numbers convert where the value stays exactly the same.
-
-    Raises:
-        pa.ArrowInvalid, pa.ArrowNotImplementedError: a cell does not fit, or the whole type never does.
-    """
-    target = ARROW[dtype]
-    if pa.types.is_dictionary(values.type):
-        values = values.dictionary_decode()
-    kind = values.type
-    if kind == target:
-        return values
-    if values.null_count == len(values):
-        return pa.nulls(len(values), target)
-    text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-    if text:
-        return values.cast(pa.string()) if dtype == "string" else _from_text(values.cast(pa.string()), dtype)
-    return _from_typed(values, dtype)
-
-
-def _from_text(values: pa.Array, dtype: Dtype) -> pa.Array:
-    empty = pc.equal(values, "")
-    if pc.any(empty).as_py():
-        values = pc.if_else(empty, pa.scalar(None, pa.string()), values)
-    if dtype == "timestamp":
-        dated = pc.if_else(pc.equal(pc.utf8_length(values), 10), pc.binary_join_element_wise(values, "00:00", "T"), values)
-        values = pc.if_else(pc.match_substring_regex(dated, _ZONED), dated, pc.binary_join_element_wise(dated, "Z", ""))
-    elif dtype == "int64" and pc.any(pc.match_substring(values, "x", ignore_case=True)).as_py():
-        raise pa.ArrowInvalid("hexadecimal")  # Arrow reads 0x1F as 31
-    return values.cast(ARROW[dtype])
-
-
-def _from_typed(values: pa.Array, dtype: Dtype) -> pa.Array:
-    kind, target, types = values.type, ARROW[dtype], pa.types
-    number = types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)
-    if (dtype in ("int64", "float64") and number) or (dtype == "timestamp" and types.is_timestamp(kind)):
-        return values.cast(target)
-    if dtype == "bool" and types.is_integer(kind):  # SQLite and Parquet writers keep truth as 0 and 1
-        if not pc.all(pc.is_in(values, pa.array([0, 1, None], kind))).as_py():
-            raise pa.ArrowInvalid("neither 0 nor 1")
-        return values.cast(target)
-    if dtype == "date" and (types.is_date(kind) or types.is_timestamp(kind)):
-        dates = values.cast(target)
-        if not pc.all(pc.equal(dates.cast(kind), values)).as_py():
-            raise pa.ArrowInvalid("a time of day would be lost")
-        return dates
-    if dtype == "timestamp" and types.is_date(kind):
-        return values.cast(pa.timestamp("us")).cast(target)
-    raise pa.ArrowNotImplementedError(f"{kind} is not {dtype}")
-
-
-def _misfits(values: pa.Array, dtype: Dtype) -> "np.ndarray[Any, np.dtype[np.int64]]":
-    """Positions of the cells that do not cast, by halving the distinct values: exact, and quick while few are wrong."""
-    encoded = values if pa.types.is_dictionary(values.type) else pc.dictionary_encode(values)
-    distinct = encoded.dictionary
-    wrong = [i for i in _halve(distinct, dtype, 0) if distinct[i].is_valid]
-    return np.flatnonzero(pc.fill_null(pc.is_in(encoded.indices, pa.array(wrong, encoded.indices.type)), False).to_numpy(False))
-
-
-def _halve(values: pa.Array, dtype: Dtype, start: int) -> list[int]:
-    try:
-        to_dtype(values, dtype)
-    except pa.ArrowInvalid:
-        if len(values) == 1:
-            return [start]
-        middle = len(values) // 2
-        return _halve(values[:middle], dtype, start) + _halve(values[middle:], dtype, start + middle)
-    return []
 
 
 def arrange(table: pa.Table, key: list[str]) -> tuple[pa.Table, pa.Array | None]:

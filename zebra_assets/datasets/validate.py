@@ -14,8 +14,9 @@ import pyarrow.compute as pc
 
 from zebra_assets.contracts.dataset_spec import ColumnSpec, DatasetSpec
 from zebra_assets.contracts.noun import Noun
+from zebra_assets.datasets.dtypes import ARROW
 from zebra_assets.datasets.summary import missing
-from zebra_assets.datasets.table import ARROW, EXAMPLES, MASK, shorten
+from zebra_assets.datasets.table import EXAMPLES, MASK, shorten
 from zebra_assets.errors import DataInvalid
 
 if TYPE_CHECKING:

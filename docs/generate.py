@@ -26,10 +26,13 @@ def cli() -> str:
     from zebra_assets.cli.main import cli as group
 
     def help_of(command: click.Command, path: str, parent: click.Context | None = None) -> str:
-        context = click.Context(command, info_name=path, parent=parent, terminal_width=100, max_content_width=100)
+        # As a person's call makes it: with the group's own settings, which click caches on the command at its first use.
+        context = click.Context(
+            command, info_name=path, parent=parent, terminal_width=100, **{**group.context_settings, "max_content_width": 100}
+        )
         return "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
 
-    root = click.Context(group, info_name="mlops", terminal_width=100, max_content_width=100)
+    root = click.Context(group, info_name="mlops", terminal_width=100, **{**group.context_settings, "max_content_width": 100})
     parts = [f"# `mlops`\n\n{MADE}\n```text\n{help_of(group, 'mlops')}\n```\n"]
     for name in COMMANDS:
         command = group.get_command(root, name)

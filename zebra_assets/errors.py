@@ -5,7 +5,9 @@ that can be pasted. The CLI prints both and exits with the class's code; the ser
 Programming mistakes are not wrapped: they keep their traceback.
 """
 
+import shlex
 from difflib import get_close_matches
+from pathlib import Path
 from typing import ClassVar
 
 
@@ -93,5 +95,15 @@ class Refused(ZebraError):
 
 def did_you_mean(word: str, known: list[str]) -> str:
     """Return ``" Did you mean 'x'?"`` for the nearest known word, or an empty string."""
-    near = get_close_matches(word, known, n=1, cutoff=0.6)
-    return f" Did you mean '{near[0]}'?" if near else ""
+    near = closest(word, known)
+    return f" Did you mean '{near}'?" if near else ""
+
+
+def closest(word: str, known: list[str]) -> str | None:
+    """The known word that ``word`` was most likely meant to be."""
+    return next(iter(get_close_matches(word, known, n=1, cutoff=0.6)), None)
+
+
+def edit(path: Path, line: int | None = None) -> str:
+    """A fix that opens ``path`` (at ``line``) in the person's editor, also where none is configured."""
+    return " ".join(["${EDITOR:-vi}", *([f"+{line}"] if line else []), shlex.quote(str(path))])

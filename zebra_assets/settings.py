@@ -5,6 +5,7 @@ A setting comes from, first found wins: the environment (`ZEBRA_<FIELD>`), `<pro
 `<project>/.zebraops/`. `.env.example` mirrors every field, and a test compares the two.
 """
 
+import getpass
 import os
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from zebra_assets.contracts.yaml_source import load
-from zebra_assets.errors import SpecInvalid, UsageError, did_you_mean
+from zebra_assets.errors import SpecInvalid, UsageError, closest, did_you_mean
 
 
 class Settings(BaseSettings):
@@ -93,7 +94,12 @@ class Settings(BaseSettings):
     @cached_property
     def who(self) -> str:
         """The acting identity as the ledger records it."""
-        return self.actor or os.environ.get("USER") or os.environ.get("LOGNAME") or "unknown"
+        if self.actor:
+            return self.actor
+        try:
+            return getpass.getuser()
+        except (KeyError, OSError):  # a container's uid without a name
+            return "unknown"
 
     @classmethod
     def settings_customise_sources(
@@ -147,7 +153,7 @@ def _profile(root: Path, name: str) -> dict[str, Any]:
     if name not in known:
         raise UsageError(
             f"Unknown profile '{name}'.{did_you_mean(name, known)} Known: {', '.join(known) or 'local'}.",
-            fix=f"--profile {known[0] if known else 'local'}, or write {folder / 'NAME.yaml'}",
+            fix=f"--profile {closest(name, known) or 'local'}, or write {folder / 'NAME.yaml'}",
         )
     data, lines = load(folder / f"{name}.yaml")
     for field in data or {}:

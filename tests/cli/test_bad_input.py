@@ -19,6 +19,11 @@ def misspell(project: Path) -> None:
     path.write_text(path.read_text().replace("entrypoint:", "entrypont:"))
 
 
+def misname(project: Path) -> None:
+    path = project / "models" / NAME / "model.yaml"
+    path.write_text(path.read_text().replace("train: nuclei", "train: nuclie"))
+
+
 def malform(project: Path) -> None:
     (project / "models" / NAME / "model.yaml").write_text("name: [unclosed\n")
 
@@ -53,6 +58,7 @@ TABLE: list[tuple[str, Prepare, tuple[str, ...], int, str]] = [
     ("unknown alias", nothing, ("rollback", NAME, "--alias", "live"), 2, "live"),
     ("no parameter", nothing, ("train", NAME, "--params", "c"), 2, "'c' is not a hyper-parameter"),
     ("misspelled model.yaml", misspell, ("train", NAME), 3, "Did you mean 'entrypoint'?"),
+    ("misspelled dataset", misname, ("train", NAME), 4, "Did you mean 'nuclei'?"),
     ("malformed model.yaml", malform, ("train", NAME), 3, "model.yaml:"),
     ("missing data", drop_data, ("ingest", NAME), 4, "csv"),
     ("empty data", empty_data, ("ingest", NAME), 5, "csv"),
@@ -95,6 +101,18 @@ def test_bad_input(mlops: Mlops, fresh: Path, prepare: Prepare, words: tuple[str
     assert as_json.code == code and as_json.err == ""
     assert as_json.json["error"]["exit_code"] == code and as_json.json["error"]["fix"]
     assert visible(fresh) == before
+
+
+def test_a_fix_fits_what_was_asked(mlops: Mlops, fresh: Path) -> None:
+    for words, fix in (
+        (("eval", NAME, "--run", "../x"), "mlops list runs"),
+        (("show", "../x"), "mlops list datasets"),
+        (("promote", NAME, "--to", "../x"), "prod or staging"),
+        (("--profile", "lcoal", "list", "models"), "--profile local"),
+    ):
+        assert f"  fix: {fix}" in mlops(*words, project=fresh).err
+    malform(fresh)
+    assert "  fix: ${EDITOR:-vi} +" in mlops("train", NAME, project=fresh).err
 
 
 def visible(project: Path) -> dict[str, bytes]:

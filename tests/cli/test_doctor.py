@@ -43,7 +43,7 @@ def test_a_misspelled_spec_is_named_with_its_line_and_fails(mlops: Mlops, fresh:
     said = mlops("doctor", project=fresh)
     assert said.code == 1
     assert f"{spec}:5: unknown field 'entrypont'. Did you mean 'entrypoint'?" in said.out
-    assert f"$EDITOR {spec}" in said.out
+    assert f"${{EDITOR:-vi}} {spec}" in said.out
 
 
 def test_a_missing_entrypoint_fails(mlops: Mlops, fresh: Path) -> None:

@@ -1,6 +1,7 @@
 """Bad input: each a clear error that names the fix, and nothing changed on disk."""
 
 import gzip
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -200,7 +201,7 @@ def test_the_fix_for_a_missing_source_is_its_script_where_there_is_one(bench: Be
     script.touch()
     with pytest.raises(NotFound) as caught:
         bench.ingest()
-    assert caught.value.fix == "python models/people/source.py"
+    assert caught.value.fix == f"cd {bench.folder} && {sys.executable} models/people/source.py"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ import pytest
 
 from tests.promotion.conftest import World
 from zebra_assets.errors import GateClosed, NotFound, Unavailable
+from zebra_assets.promotion.rollback import rollback
 
 
 def test_rollback_restores_the_previous_version_and_says_so_in_the_audit_log(world: World) -> None:
@@ -50,6 +51,32 @@ def test_a_version_that_was_never_there_cannot_be_rolled_back_to(world: World) -
         world.rollback(to=2)
     assert "mlops promote" in str(caught.value.fix)
     assert world.shown() == "1" and world.said()[-1] == "alias.refused"
+
+
+def test_a_run_that_does_not_exist_is_said_so(world: World) -> None:
+    world.move(1)
+    world.move(2)
+    with pytest.raises(NotFound, match="has no run nobody-0007") as caught:
+        rollback(
+            world.spec.name,
+            "prod",
+            to_run_id="nobody-0007",
+            records=world.records,
+            ledger=world.ledger,
+            registry=world.registry,
+            audit=world.audit,
+            actor="grace",
+        )
+    assert caught.value.fix == f"mlops history {world.spec.name}"
+
+
+def test_after_the_last_step_back_the_fix_names_the_way_forth(world: World) -> None:
+    world.move(1)
+    world.move(2)
+    world.rollback()
+    with pytest.raises(NotFound, match="no earlier one") as caught:
+        world.rollback()
+    assert f"--to {world.run(2).id}" in str(caught.value.fix)
 
 
 def test_nothing_to_roll_back_is_said(world: World) -> None:

@@ -117,7 +117,10 @@ def _create(url: str) -> Engine:
             fix="set ZEBRA_STATE_URL to sqlite:///<path> or postgresql://...",
         ) from None
     except ModuleNotFoundError as error:
-        raise UsageError(f"A Postgres state database needs {error.name}.", fix="pip install 'zebraops[assets]'") from error
+        wanted = f"The state database's driver {error.name} is not installed"
+        if "psycopg2" in parsed.drivername:
+            raise UsageError(f"{wanted}.", fix="pip install 'zebraops[assets]'") from error
+        raise UsageError(f"{wanted}; psycopg2 is.", fix="start ZEBRA_STATE_URL with postgresql://") from error
 
 
 def _sqlite(url: URL) -> Engine:

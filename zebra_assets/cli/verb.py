@@ -162,4 +162,4 @@ class Name(click.ParamType[str]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         from zebra_assets.contracts.names import check_manifest_id, check_name
 
-        return check_manifest_id(value) if self.name in ("manifest", "run") else check_name(value, self.name)
+        return check_manifest_id(value, self.name) if self.name in ("manifest", "run") else check_name(value, self.name)

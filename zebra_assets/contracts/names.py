@@ -20,6 +20,16 @@ VERSION = re.compile(r"^[1-9][0-9]{0,9}$")
 EXPERIMENT = re.compile(r"^[A-Za-z0-9][A-Za-z0-9 ._/-]{0,199}$")
 FILENAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,126}$")
 
+# Where a person finds a name that fits, by what the name is of.
+_KNOWN = {
+    "model": "mlops list models",
+    "dataset": "mlops list datasets",
+    "alias": "prod or staging",
+    "project": "mlops init my-project",
+    "manifest": "mlops list datasets",
+    "run": "mlops list runs",
+}
+
 
 def check_name(value: str, what: str = "name") -> str:
     """Return ``value`` if it is a legal name, else raise.
@@ -30,15 +40,15 @@ def check_name(value: str, what: str = "name") -> str:
     if not NAME.fullmatch(value):
         raise UsageError(
             f"{what} {value!r} is not a legal name: use 1 to 46 of a-z, 0-9, '-' and '_', starting with a letter or digit.",
-            fix=f"pick a {what} such as 'tabular-churn'; `mlops list models` and `mlops list datasets` show the known ones",
+            fix=_KNOWN.get(what, "write it like 'tabular-churn'"),
         )
     return value
 
 
-def check_manifest_id(value: str) -> str:
-    """Return ``value`` if it has the form of a manifest id (also a Dagster partition key), else raise `UsageError`."""
+def check_manifest_id(value: str, what: str = "manifest") -> str:
+    """Return ``value`` if it has the form of a manifest's or run's id (also a Dagster partition key), else raise `UsageError`."""
     if not MANIFEST_ID.fullmatch(value):
-        raise UsageError(f"{value!r} is not a manifest id; they look like 'tabular-churn-3f9a2c1b7e408d15'.", fix="mlops list datasets")
+        raise UsageError(f"{value!r} is not a {what} id; they look like 'tabular-churn-3f9a2c1b7e408d15'.", fix=_KNOWN[what])
     return value
 
 

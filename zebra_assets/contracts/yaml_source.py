@@ -10,7 +10,7 @@ from typing import Any, TypeVar, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from zebra_assets.errors import NotFound, SpecInvalid, did_you_mean
+from zebra_assets.errors import NotFound, SpecInvalid, did_you_mean, edit
 
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 20
@@ -49,9 +49,7 @@ def load(path: Path) -> tuple[Any, dict[Path_, int]]:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
         problem = getattr(error, "problem", None) or str(error)
-        raise SpecInvalid(
-            f"{where}: not valid YAML: {problem}.", fix=f"mend the line, e.g. $EDITOR +{mark.line + 1 if mark else 1} {path}"
-        ) from error
+        raise SpecInvalid(f"{where}: not valid YAML: {problem}.", fix=edit(path, mark.line + 1 if mark else None)) from error
 
 
 def _build(node: yaml.Node, at: Path_, lines: dict[Path_, int], path: Path) -> Any:
@@ -92,7 +90,7 @@ def parse(model: type[T], path: Path) -> T:
         return model.model_validate(data)
     except ValidationError as error:
         complaints = [_complaint(model, e, lines, path) for e in error.errors()]
-        raise SpecInvalid("\n".join(complaints), fix=f"$EDITOR {path}") from error
+        raise SpecInvalid("\n".join(complaints), fix=edit(path)) from error
 
 
 def _complaint(model: type[BaseModel], error: Any, lines: dict[Path_, int], path: Path) -> str:
@@ -104,9 +102,11 @@ def _complaint(model: type[BaseModel], error: Any, lines: dict[Path_, int], path
     if error["type"] == "missing":
         return f"{path}:{line}: field '{dotted}' is missing."
     message = str(error["msg"]).removeprefix("Value error, ")
+    # A complaint about several fields at once stands at the one it names first.
+    line = lines.get((*at, message.partition(" ")[0]), line)
     got = error.get("input")
     shown = f" (got {got!r})" if isinstance(got, str | int | float | bool) else ""
-    return f"{path}:{line}: {dotted}: {message}{shown}."
+    return f"{path}:{line}: {f'{dotted}: ' if dotted else ''}{message}{shown}."
 
 
 def _fields_at(model: type[BaseModel], at: Path_) -> list[str]:

@@ -10,10 +10,11 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import Literal
 
 from zebra_assets.control import queries
-from zebra_assets.errors import Conflict, SpecInvalid, ZebraError
+from zebra_assets.errors import Conflict, SpecInvalid, ZebraError, edit
 from zebra_assets.parts import Parts
 from zebra_assets.project import load_project
 from zebra_assets.settings import Settings
@@ -92,7 +93,7 @@ def specs(settings: Settings) -> Iterator[Check]:
         project = load_project(settings.project_dir)
     except SpecInvalid as error:
         for line in error.message.splitlines():
-            yield Check("specs", "fail", line, f"$EDITOR {line.split(':')[0]}")
+            yield Check("specs", "fail", line, edit(Path(line.split(":")[0])))
         return
     if not project.models:
         yield Check("specs", "warn", "no models yet", "mlops init my-model")

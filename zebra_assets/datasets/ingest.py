@@ -5,6 +5,8 @@ that was killed anywhere leaves at worst blobs that nothing names, and the next 
 same manifest and no new one. Called by the `ingest` verb, the regular ingest job and the drift sensor's request.
 """
 
+import shlex
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -149,7 +151,7 @@ def _cast(spec: DatasetSpec, connector: Connector, project: Path, caster: Caster
     except NotFound as error:
         script = Path("models") / spec.name / "source.py"
         if (project / script).is_file():
-            raise NotFound(error.message, fix=f"python {script}") from error
+            raise NotFound(error.message, fix=f"cd {shlex.quote(str(project))} && {shlex.quote(sys.executable)} {script}") from error
         raise
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from zebra_assets.contracts.manifest import Bundle, Manifest
 from zebra_assets.contracts.model_spec import ModelSpec
 from zebra_assets.contracts.names import check_manifest_id
-from zebra_assets.errors import NotFound, UsageError
+from zebra_assets.errors import NotFound, UsageError, did_you_mean, edit
 from zebra_assets.parts import Parts
 
 
@@ -14,12 +14,13 @@ def newest_key(parts: Parts, spec: ModelSpec) -> str:
     """The partition key of the newest data a model can be trained on; commits the bundle where roles name several datasets.
 
     Raises:
-        NotFound: a dataset has no manifest yet.
+        NotFound: a dataset has no recipe, or no manifest yet.
     """
     newest: dict[str, str] = {}
     for dataset in spec.datasets.names():
         found = parts.manifests.list(dataset)
         if not found:
+            _has_recipe(parts, spec, dataset)
             raise NotFound(f"Model '{spec.name}' reads dataset '{dataset}', which has no manifest yet.", fix=f"mlops ingest {dataset}")
         newest[dataset] = found[0].id
     if len(newest) == 1:
@@ -27,6 +28,17 @@ def newest_key(parts: Parts, spec: ModelSpec) -> str:
     bundle = Bundle(model=spec.name, roles={role: newest[dataset] for role, dataset in spec.datasets.roles().items()})
     parts.manifests.commit_bundle(bundle)
     return bundle.id
+
+
+def _has_recipe(parts: Parts, spec: ModelSpec, dataset: str) -> None:
+    settings = parts.settings
+    known = [path.parent.name for path in settings.manifests_dir.glob("*/dataset.yaml")]
+    if dataset not in known:
+        raise NotFound(
+            f"Model '{spec.name}' reads dataset '{dataset}', which has no recipe at {settings.manifests_dir / dataset / 'dataset.yaml'}."
+            f"{did_you_mean(dataset, known)}",
+            fix=edit(settings.models_dir / spec.name / "model.yaml"),
+        )
 
 
 def resolve(parts: Parts, spec: ModelSpec, key: str) -> dict[str, Manifest]:

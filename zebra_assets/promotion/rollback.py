@@ -28,7 +28,7 @@ def rollback(
         The ledger's row, done.
 
     Raises:
-        NotFound: the alias has never named anything, or nothing earlier.
+        NotFound: the alias has never named anything, or nothing earlier; the model has no such run.
         GateClosed: the run's version has never been there, so nothing has ever let it in.
         Conflict: the alias moved meanwhile.
         Unavailable: decided, but the registry could not be told; see `projection.project`.
@@ -40,9 +40,11 @@ def rollback(
     unfinished = to_run_id is None and head.kind == "rollback" and head.state == "intent"
     target = head if unfinished else _target(history, to_run_id)
     if target is None:
-        known = f"The model has run {to_run_id}, but" if to_run_id and records.run(to_run_id) else f"No run {to_run_id}:"
+        run = records.run(to_run_id) if to_run_id else None
+        if run is None or run.model != model:
+            raise NotFound(f"Model {model} has no run {to_run_id}.", fix=f"mlops history {model}")
         no = GateClosed(
-            f"{known} {alias} of {model} has never named its version, and a rollback opens no gate.",
+            f"The model has run {to_run_id}, but {alias} of {model} has never named its version, and a rollback opens no gate.",
             fix=f"mlops promote {model} --run {to_run_id}",
         )
         audit.append(actor, "alias.refused", f"{model}/{alias}", {"run_id": to_run_id, "why": no.message})
@@ -59,9 +61,12 @@ def _target(history: list[Promotion], to_run_id: str | None) -> Promotion | None
         return next((row for row in history if row.run_id == to_run_id), None)
     head, trail = history[0], _trail(history)
     if len(trail) < 2:
+        later = next((row for row in history if row.version != head.version), None)
         raise NotFound(
             f"{head.alias} of {head.model} is at version {head.version}, and there is no earlier one to return to.",
-            fix=f"mlops rollback {head.model} --to <run_id>, for a version that was there later",
+            fix=f"mlops rollback {head.model} --to {later.run_id}, for version {later.version}, which was there later"
+            if later
+            else f"mlops promote {head.model} --to {head.alias}, for a newer version",
         )
     return trail[-2]
 

@@ -68,8 +68,9 @@ def _convert(inputs: Inputs, found: Path, target: Path, launcher: Launcher, log:
     argv = [sys.executable, "-m", "zebra_assets.training.package", str(inputs.config), str(found), str(target)]
     code, tail = launcher.run(argv, env=inputs.env, cwd=inputs.folder, timeout_s=_CONVERT_S, log=log)
     if code:
+        why = next((line.strip() for line in reversed(tail) if line.strip()), "no reason was given")
         raise TrainingFailed(
-            f"{found.name} cannot be made a servable model: {' '.join(line.strip() for line in tail[-2:])}",
+            f"{found.name} cannot be made a servable model: {why}",
             fix="save a scikit-learn pipeline fitted on the dataset's columns, best with `sdk.current().save_model(model)`",
         )
 

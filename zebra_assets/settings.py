@@ -43,6 +43,9 @@ class Settings(BaseSettings):
     auto_promote_alias: str = Field(default="prod", description="Alias that the promotion asset moves when the gate is open.")
     gate_closed_fails: bool = Field(default=False, description="CI asks for it: a closed gate fails the run with its reasons.")
     pushgateway_url: str | None = Field(default=None, description="Prometheus Pushgateway for batch figures such as drift scores.")
+    http_allow_private: str = Field(
+        default="", description="Comma-separated host:port that recipes may read over HTTP though private or at another port."
+    )
 
     @property
     def home(self) -> Path:
@@ -89,7 +92,7 @@ class Settings(BaseSettings):
         from dotenv import dotenv_values
 
         written = {name: value for name, value in dotenv_values(self.project_dir / ".env").items() if value is not None}
-        return {**written, **os.environ}
+        return {**written, **os.environ, "ZEBRA_HTTP_ALLOW_PRIVATE": self.http_allow_private}  # a profile may say it, too
 
     @cached_property
     def who(self) -> str:

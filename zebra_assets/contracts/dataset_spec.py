@@ -1,9 +1,10 @@
 """`manifests/<dataset>/dataset.yaml`: the recipe by which rows become a manifest. Written by people."""
 
+from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from zebra_assets.contracts.names import Name
 from zebra_assets.contracts.noun import Noun
@@ -67,11 +68,25 @@ class LabelSpec(Noun):
 
 
 class SplitSpec(Noun):
-    """How rows are divided. A row's split depends on its key alone, so it stays when other rows come or go."""
+    """How rows are divided.
 
-    strategy: Literal["hash"] = "hash"
+    hash: by the row's key alone, so a row stays when others come or go. group: the same by the columns `groups`, so that a
+    group never spans splits. stratified: in hash order within each value of `column`, so that shares are exact per value
+    and only rows at a boundary move. explicit: `column` says train, valid or test. time: `cuts` on a date or timestamp.
+    """
+
+    strategy: Literal["hash", "stratified", "explicit", "time", "group"] = "hash"
     fractions: dict[SplitName, float] = Field(default_factory=lambda: dict(_DEFAULT_FRACTIONS))
     salt: str = Field(default="", max_length=100)
+    column: str | None = Field(default=None, description="For explicit, time and stratified; stratified takes the label by default.")
+    groups: list[str] = Field(default_factory=list, description="Columns that name a group, all of whose rows must share a split.")
+    cuts: dict[SplitName, str] = Field(default_factory=dict, description="ISO date or time at which valid or test begins; UTC.")
+
+    @field_validator("cuts", mode="before")
+    @classmethod
+    def _cuts_are_text(cls, cuts: Any) -> Any:
+        # YAML reads an unquoted 2026-01-31 as a date
+        return {name: cut.isoformat() if isinstance(cut, date) else cut for name, cut in cuts.items()} if isinstance(cuts, dict) else cuts
 
     @model_validator(mode="after")
     def _fractions_sum_to_one(self) -> Self:
@@ -80,6 +95,46 @@ class SplitSpec(Noun):
         if abs(sum(self.fractions.values()) - 1) > 1e-9:
             raise ValueError(f"fractions sum to {sum(self.fractions.values()):g}, not 1")
         return self
+
+    @model_validator(mode="after")
+    def _fields_fit_the_strategy(self) -> Self:
+        says = self.model_fields_set
+        for field, strategies in _SPLIT_FIELDS.items():
+            if field in says and getattr(self, field) and self.strategy not in strategies:
+                raise ValueError(f"`{field}` is for strategy {' or '.join(strategies)}; the strategy is {self.strategy}")
+        for strategy, field in (("explicit", "column"), ("time", "column"), ("time", "cuts"), ("group", "groups")):
+            if self.strategy == strategy and not getattr(self, field):
+                raise ValueError(f"strategy {strategy} needs `{field}`")
+        if "train" in self.cuts:
+            raise ValueError("`cuts` say when valid and test begin; train is what lies before")
+        moments = [moment(self.cuts[name]) for name in SPLITS if name in self.cuts]
+        if sorted(set(moments)) != moments:
+            raise ValueError("`cuts` must ascend: train, then valid, then test")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _only_what_the_strategy_reads(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # The content digest covers this, so fields added later must leave no trace where they say nothing.
+        said: dict[str, Any] = dump(self)
+        for field, strategies in _SPLIT_FIELDS.items():
+            if self.strategy not in strategies or (field not in ("fractions", "salt") and not said[field]):
+                del said[field]
+        return said
+
+
+_SPLIT_FIELDS: dict[str, tuple[str, ...]] = {
+    "fractions": ("hash", "stratified", "group"),
+    "salt": ("hash", "stratified", "group"),
+    "column": ("stratified", "explicit", "time"),
+    "groups": ("group", "explicit", "time"),
+    "cuts": ("time",),
+}
+
+
+def moment(text: str) -> datetime:
+    """An ISO 8601 date or time as a moment; UTC where it names no zone. `ValueError` when it is neither."""
+    when = datetime.fromisoformat(text)
+    return when if when.tzinfo else when.replace(tzinfo=UTC)
 
 
 class Expectations(Noun):
@@ -120,6 +175,41 @@ class DatasetSpec(Noun):
         if self.label and self.label.positive is not None and not fits(self.label.positive, dtype := self.columns[self.label.column].dtype):
             raise ValueError(f"label.positive is {self.label.positive!r}, which cannot stand in a {dtype} column")
         return self
+
+    @model_validator(mode="after")
+    def _splits_can_be_told(self) -> Self:
+        splits, column = self.splits, self.split_column
+        if splits.strategy == "stratified" and column is None:
+            raise ValueError("splits.column is missing: strategy stratified needs it, or a label")
+        for name in [*([column] if column else []), *splits.groups]:
+            if name not in self.columns:
+                raise ValueError(f"splits names column {name!r}, which `columns` does not list")
+            if self.columns[name].nullable:
+                raise ValueError(f"splits names column {name!r}, which is nullable; every row needs a split")
+        if column is None:
+            return self
+        dtype, fitting = self.columns[column].dtype, _SPLIT_DTYPES[splits.strategy]
+        if dtype not in fitting:
+            raise ValueError(f"splits.column {column!r} is {dtype}; strategy {splits.strategy} needs {' or '.join(fitting)}")
+        if dtype == "date" and any(moment(cut).timetz() != time(tzinfo=UTC) for cut in splits.cuts.values()):
+            raise ValueError(f"splits.column {column!r} is a date; cut at dates, not at times")
+        if splits.strategy == "explicit" and column in self.sensitive:
+            raise ValueError(f"splits.column {column!r} holds names of splits and cannot be sensitive")
+        return self
+
+    @property
+    def split_column(self) -> str | None:
+        """The column that the split strategy reads beside the key: the recipe's, or the label for stratified."""
+        if self.splits.strategy == "stratified" and self.splits.column is None:
+            return self.label.column if self.label else None
+        return self.splits.column
+
+
+_SPLIT_DTYPES: dict[str, tuple[Dtype, ...]] = {
+    "stratified": ("string", "bool", "int64"),
+    "explicit": ("string",),
+    "time": ("date", "timestamp"),
+}
 
 
 def load_dataset_spec(folder: Path) -> DatasetSpec:

@@ -24,6 +24,7 @@ from zebra_assets.contracts.noun import now
 from zebra_assets.contracts.ports import Manifests, ObjectStore
 from zebra_assets.datasets.blocks import BLOCK_ROWS, block_digests
 from zebra_assets.datasets.connector import Connector, match_columns
+from zebra_assets.datasets.leaks import refuse_leaks
 from zebra_assets.datasets.split import assign
 from zebra_assets.datasets.summary import null_fractions, summarise
 from zebra_assets.datasets.table import Caster, arrange, schema_of
@@ -77,8 +78,9 @@ def ingest(
     progress("check", table.num_rows)
     checks = validate(table, spec, came_from)
     refuse_broken(checks, spec)
-    masks = assign(table, spec.key, spec.splits)
+    masks = assign(table, spec.key, spec.splits, column=spec.split_column)
     _refuse_empty_splits(masks, spec)
+    refuse_leaks(table, masks, spec)
     progress("hash", table.num_rows)
     columns, hashes = _identify(table, spec)
     found = _committed(manifests, store, manifest_id(spec.name, hashes.content))
@@ -179,7 +181,7 @@ def _refuse_empty_splits(masks: Mapping[SplitName, pa.BooleanArray], spec: Datas
         rows = len(next(iter(masks.values())))
         raise DataInvalid(
             f"Dataset '{spec.name}': of {rows:,} rows none falls into split {' or '.join(empty)}.",
-            fix="give the source more rows, or set splits.salt or splits.fractions in dataset.yaml",
+            fix="give the source more rows, or set splits (fractions, salt, cuts) in dataset.yaml",
         )
 
 

@@ -1,34 +1,84 @@
-"""Which split a row belongs to: a hash of its key, so that it stays where it is when other rows come or go.
+"""Which split a row belongs to: by default a hash of its key, so that it stays where it is when other rows come or go.
 
 The hash is ours (`row_hashes`, splitmix64 over 64-bit words), because it must give the same split on every platform and
-with every library version for as long as manifests live; tests hold its vectors. Called by `ingest`.
+with every library version for as long as manifests live; tests hold its vectors. Called by `ingest`; whether splits leak into each
+other is in `leaks`.
 """
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from zebra_assets.contracts.dataset_spec import SPLITS, SplitName, SplitSpec
+from zebra_assets.contracts.dataset_spec import SPLITS, SplitName, SplitSpec, moment
 from zebra_assets.contracts.digest import sha256
+from zebra_assets.errors import DataInvalid, did_you_mean
 
 Words = np.ndarray[Any, np.dtype[np.uint64]]
 _NULL = np.uint64(0xA5A5A5A5A5A5A5A5)
 _GOLDEN, _MIX1, _MIX2 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 
 
-def assign(table: pa.Table, key: list[str], spec: SplitSpec) -> dict[SplitName, pa.Array]:
+def assign(table: pa.Table, key: list[str], spec: SplitSpec, *, column: str | None = None) -> dict[SplitName, pa.Array]:
     """Row masks by split, in the order train, valid, test; each row is in exactly one.
 
     Args:
         table: canonical columns (see `dtypes.ARROW`).
         key: the columns that decide; all columns when empty, so equal rows share a split.
+        column: what strategies stratified, explicit and time read (`DatasetSpec.split_column`).
+
+    Raises:
+        DataInvalid: strategy explicit, and a row names no split.
     """
-    bucket = (row_hashes(table.select(key or table.column_names), spec.salt) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    if spec.strategy == "explicit":
+        return _named(table[column])
+    if spec.strategy == "time":
+        return _dated(table[column], spec)
+    deciding = spec.groups if spec.strategy == "group" else key
+    hashes = row_hashes(table.select(deciding or table.column_names), spec.salt)
     names = [name for name in SPLITS if name in spec.fractions]
     upper = np.cumsum([spec.fractions[name] for name in names])[:-1]  # the last split takes the rest, rounding included
-    at = np.searchsorted(upper, bucket, side="right")
+    if spec.strategy == "stratified":
+        at = _dealt(hashes, table[column], upper)
+    else:
+        at = np.searchsorted(upper, (hashes >> np.uint64(11)).astype(np.float64) * 2.0**-53, side="right")
+    return {name: pa.array(at == i) for i, name in enumerate(names)}
+
+
+def _dealt(hashes: Words, strata: pa.ChunkedArray, upper: "np.ndarray[Any, np.dtype[np.float64]]") -> "np.ndarray[Any, np.dtype[np.int64]]":
+    """The split's number per row: each stratum's rows in hash order, cut at its rounded shares; equal hashes stay together."""
+    codes = pc.dictionary_encode(strata).combine_chunks().indices.to_numpy()
+    at = np.zeros(len(hashes), dtype=np.int64)
+    order = np.lexsort((hashes, codes))
+    bounds = np.flatnonzero(np.diff(codes[order], prepend=-1, append=-1))
+    for start, stop in pairwise(bounds):
+        rows = order[start:stop]
+        _, first, which = np.unique(hashes[rows], return_index=True, return_inverse=True)
+        at[rows] = np.searchsorted(np.floor(upper * len(rows) + 0.5), first[which], side="right")
+    return at
+
+
+def _named(values: pa.ChunkedArray) -> dict[SplitName, pa.Array]:
+    strange = values.filter(pc.invert(pc.is_in(values, pa.array(SPLITS)))).unique().to_pylist()
+    if strange:
+        shown = ", ".join(f"{value!r}.{did_you_mean(str(value), list(SPLITS))}".removesuffix(".") for value in strange[:5])
+        raise DataInvalid(
+            f"The column that names splits holds {len(strange):,} other values: {shown}",
+            fix=f"write one of {', '.join(SPLITS)} into every row",
+        )
+    masks = {name: pc.equal(values, name).combine_chunks() for name in SPLITS}
+    return {name: mask for name, mask in masks.items() if name == "train" or mask.true_count}
+
+
+def _dated(values: pa.ChunkedArray, spec: SplitSpec) -> dict[SplitName, pa.Array]:
+    names: list[SplitName] = ["train", *(name for name in SPLITS if name in spec.cuts)]
+    begins = [pa.scalar(moment(spec.cuts[name]), pa.timestamp("us", tz="UTC")) for name in names[1:]]
+    moments = values.cast(pa.timestamp("us")).cast(pa.timestamp("us", tz="UTC")) if values.type == pa.date32() else values
+    at = np.zeros(len(values), dtype=np.int64)
+    for begin in begins:  # they ascend
+        at += pc.greater_equal(moments, begin).to_numpy()
     return {name: pa.array(at == i) for i, name in enumerate(names)}
 
 

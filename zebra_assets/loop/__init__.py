@@ -1,12 +1,13 @@
 """The steps of the loop, each composed once: what the assets in `defs` and the verbs in `control` both do.
 
 A step decides nothing itself, imports no dagster and prints nothing. `keys` finds the data, `steps` does,
-`predictions` remembers answers, `pages` draws.
+`predictions` remembers answers, `provenance` looks again at what rests, `pages` draws.
 """
 
 from zebra_assets.loop.keys import held_out, newest_key, resolve
 from zebra_assets.loop.pages import report_picture
 from zebra_assets.loop.predictions import predictions
+from zebra_assets.loop.provenance import verify_manifest
 from zebra_assets.loop.steps import Judged, ingest_dataset, judge, promote_run, train_candidate, watch
 
 __all__ = [
@@ -20,5 +21,6 @@ __all__ = [
     "report_picture",
     "resolve",
     "train_candidate",
+    "verify_manifest",
     "watch",
 ]

@@ -1,5 +1,8 @@
 """`verify`, `diff` and `why`: whether data still holds, what changed, and what came of what."""
 
+from pathlib import Path
+from typing import Any
+
 import click
 
 from zebra_assets.cli.verb import Call, Name, verb
@@ -35,3 +38,47 @@ def verify(call: Call, manifest_id: str, bytes_only: bool) -> int:
     checked = said.verification
     call.answer({"verification": checked, "ok": checked.ok, "fix": said.fix}, show)
     return 0 if checked.ok else Refused.exit_code
+
+
+@verb()
+@click.argument("before", type=Name("manifest"))
+@click.argument("after", type=Name("manifest"))
+@click.option("--html", "page", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Also write a page of it to FILE.")
+def diff(call: Call, before: str, after: str, page: Path | None) -> None:
+    """Show what changed from manifest BEFORE to AFTER: rows by key, cells, definitions and distributions."""
+    from zebra_assets.adapters.diff_page import diff_html
+    from zebra_assets.control import lineage
+
+    found = lineage.diff(call.parts, before, after)
+    if page is not None:
+        _write(page, diff_html(found))
+    call.answer({"diff": found, "html": page and str(page)}, lambda: _show_diff(found))
+
+
+def _write(page: Path, text: str) -> None:
+    from zebra_assets.errors import UsageError
+
+    try:
+        page.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{page} cannot be written: {error.strerror}.", fix="--html diff.html") from error
+
+
+def _show_diff(found: Any) -> None:
+    from zebra_assets.adapters.diff_page import cells_of, key_of, sentence
+    from zebra_assets.cli.show import say, table, verdict
+
+    say(f"{found.before} -> {found.after}: {sentence(found)}", "bold")
+    splits = list(dict.fromkeys([*found.splits_before, *found.splits_after]))
+    rows = [[name, found.splits_before.get(name), found.splits_after.get(name)] for name in splits]
+    table(["split", "rows before", "rows after"], [*rows, ["all", found.rows_before, found.rows_after]])
+    for one in found.definitions:
+        say(f"{one.what} was {one.before}, is {one.after}", "yellow")
+    cells: list[list[Any]] = []
+    for c in found.columns:
+        dtype = c.after if c.before == c.after else f"{c.before or 'absent'} -> {c.after or 'absent'}"
+        cells.append([c.name, dtype, c.cells, c.nulls_before, c.nulls_after, c.psi, c.js, verdict(not c.shifted, "", "SHIFTED")])
+    table(["column", "dtype", "changed cells", "missing before", "after", "psi", "js", ""], cells)
+    if found.examples:
+        key = "key" if found.by == "key" else "first cells"
+        table(["row", key, "was -> is"], [[e.kind, key_of(e), cells_of(e) or None] for e in found.examples])

@@ -4,10 +4,11 @@ import shlex
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
-from zebra_assets import loop
 from zebra_assets.contracts.manifest import Manifest
-from zebra_assets.contracts.provenance import Verification
+from zebra_assets.contracts.provenance import ManifestDiff, Verification
 from zebra_assets.control import queries
+from zebra_assets.errors import ZebraError
+from zebra_assets.loop import provenance
 from zebra_assets.parts import Parts
 
 
@@ -27,8 +28,26 @@ def verify(parts: Parts, manifest_id: str, *, rows: bool = True) -> Verified:
         Refused: the manifest file itself was edited.
     """
     manifest = queries.manifest(parts, manifest_id)
-    found = loop.verify_manifest(parts, manifest, rows=rows)
+    found = provenance.verify_manifest(parts, manifest, rows=rows)
     return Verified(found, None if found.ok else _fix(parts, manifest, found))
+
+
+def diff(parts: Parts, before_id: str, after_id: str) -> ManifestDiff:
+    """What changed from one manifest to another. Values of sensitive columns are masked; of all, where the recipe cannot be read.
+
+    Raises:
+        NotFound: no such manifest, or a blob of it is gone.
+    """
+    before, after = queries.manifest(parts, before_id), queries.manifest(parts, after_id)
+    hidden = frozenset(name for one in (before, after) for name in _sensitive(parts, one))
+    return provenance.diff_manifests(parts, before, after, sensitive=hidden)
+
+
+def _sensitive(parts: Parts, manifest: Manifest) -> list[str]:
+    try:
+        return queries.dataset_spec(parts, manifest.dataset).sensitive
+    except ZebraError:
+        return [c.name for c in manifest.columns.columns]
 
 
 def _fix(parts: Parts, manifest: Manifest, found: Verification) -> str:

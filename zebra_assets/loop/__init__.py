@@ -7,7 +7,6 @@ A step decides nothing itself, imports no dagster and prints nothing. `keys` fin
 from zebra_assets.loop.keys import held_out, newest_key, resolve
 from zebra_assets.loop.pages import report_picture
 from zebra_assets.loop.predictions import predictions
-from zebra_assets.loop.provenance import verify_manifest
 from zebra_assets.loop.steps import Judged, ingest_dataset, judge, promote_run, train_candidate, watch
 
 __all__ = [
@@ -21,6 +20,5 @@ __all__ = [
     "report_picture",
     "resolve",
     "train_candidate",
-    "verify_manifest",
     "watch",
 ]

@@ -82,3 +82,22 @@ def _show_diff(found: Any) -> None:
     if found.examples:
         key = "key" if found.by == "key" else "first cells"
         table(["row", key, "was -> is"], [[e.kind, key_of(e), cells_of(e) or None] for e in found.examples])
+
+
+@verb()
+@click.argument("what", metavar="ID")
+def why(call: Call, what: str) -> None:
+    """Show what ID came of and what came of it.
+
+    ID is that of a manifest, bundle, run, report, decision or drift report, or MODEL:VERSION, or MODEL@ALIAS.
+    """
+    from zebra_assets.control import ancestry
+
+    found = ancestry.why(call.parts, what)
+
+    def show() -> None:
+        from zebra_assets.cli.show import lineage
+
+        lineage(found)
+
+    call.answer(found, show)

@@ -114,7 +114,7 @@ def lineage(found: Lineage) -> None:
     for title, links in (("came of", found.came_of), ("led to", found.led_to)):
         limb = root.add(Text(title if links else f"{title}: nothing yet", style="dim"))
         _grow(limb, links)
-    out().print(root, soft_wrap=True)
+    out().print(root)
 
 
 def _grow(limb: Tree, links: list[Link]) -> None:

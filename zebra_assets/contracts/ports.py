@@ -162,8 +162,6 @@ class EventStore(Protocol):
 class AuditEntry(Protocol):
     """One stored entry of the audit log."""
 
-    @property
-    def actor(self) -> str: ...
     def said(self) -> dict[str, Any]:
         """What was written: ``ts``, ``actor``, ``action``, ``subject`` and ``facts``."""
         ...

@@ -167,10 +167,8 @@ class _Walk:
         if not isinstance(noun, Manifest):
             return []
         entries = self.parts.audit.entries(subject=noun.id, action="dataset.ingested")
-        asked = [
-            {"by": e.actor, "at": e.said()["ts"], "cause": e.said()["facts"].get("cause"), "created": e.said()["facts"].get("created")}
-            for e in entries
-        ]
+        said = [entry.said() for entry in entries]
+        asked = [{"by": one["actor"], "at": one["ts"], **one["facts"]} for one in said]
         source = noun.source.model_dump(mode="json", exclude={"location"})
         return [Link("source", noun.source.location, {**source, "ingested": asked})]
 

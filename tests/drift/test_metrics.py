@@ -7,7 +7,7 @@ from scipy.special import rel_entr
 from scipy.stats import ks_2samp
 
 from tests.drift.baselines import stats_of
-from zebra_assets.drift.binning import MAX_GROUPS, MAX_VALUES, Binned, compare
+from zebra_assets.drift.binning import MAX_GROUPS, MAX_VALUES, Binned, compare, compare_summaries
 from zebra_assets.drift.metrics import METRICS, SMOOTHING, js, ks, psi
 
 
@@ -120,3 +120,30 @@ def test_bins_are_few_and_hold_at_least_five_expected_rows() -> None:
 
 def test_lists_where_a_value_was_expected_are_counted_not_crashed_on() -> None:
     assert compare(stats_of(["a", "b"] * 50), [["a"], {"b": 1}, "a", None]).window.sum() == 4
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_two_summaries_are_as_far_apart_as_a_summary_and_the_rows(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    base, now = rng.normal(size=20_000), rng.normal(rng.uniform(-1, 1), rng.uniform(0.5, 2), size=20_000)
+    within = np.clip(now, base.min(), base.max())
+    rows, summaries = compare(stats_of(base), list(within)), compare_summaries(stats_of(base), stats_of(now))
+    assert summaries is not None
+    assert psi(summaries) == pytest.approx(psi(rows), rel=0.25, abs=0.002)
+    assert js(summaries) == pytest.approx(js(rows), rel=0.05, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [([0.0, 1.0, 1.0, None] * 200, [0.0, 0.0, 1.0, 2.0] * 200), (["a", "b", "b", None] * 200, ["a", "b", "c", "c"] * 200)],
+)
+def test_few_values_are_compared_exactly(before: list[object], after: list[object]) -> None:
+    table = compare_summaries(stats_of(before), stats_of(after))
+    assert table is not None and psi(table) == psi(compare(stats_of(before), after))
+
+
+def test_a_number_and_a_word_or_hidden_words_cannot_be_compared() -> None:
+    words, numbers = stats_of(["a", "b"]), stats_of([1.0, 2.0])
+    hidden = words.model_copy(update={"values": [], "counts": [], "other": 2})
+    assert compare_summaries(words, numbers) is None
+    assert compare_summaries(hidden, words) is None and compare_summaries(words, hidden) is None

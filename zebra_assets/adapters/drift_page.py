@@ -1,12 +1,13 @@
 """The page people open after a drift check: the verdict in a sentence, then each column's baseline beside its window.
 
 One self-contained file of some 30 KB: no script, no font, no request. It is built as an element tree, so every value in it
-is escaped by construction. `evidently_report` renders the 4 MB page that this one may link to.
+is escaped by construction (`element`). `evidently_report` renders the 4 MB page that this one may link to.
 """
 
-from typing import Any
-from xml.etree.ElementTree import Element, tostring
+from xml.etree.ElementTree import Element
 
+from zebra_assets.adapters.element import el as _el
+from zebra_assets.adapters.element import page
 from zebra_assets.contracts.verdicts import ColumnDrift, DriftBin, DriftReport
 
 _SAID = {"stable": "No drift", "drifted": "Drift", "unknown": "No verdict yet"}
@@ -42,12 +43,10 @@ def drift_summary_html(report: DriftReport, *, evidently_href: str | None = None
         evidently_href: where Evidently's report of the same window is, if there is one; a relative link will do.
     """
     title = f"{_SAID[report.state]}: {report.model} v{report.version}"
-    head = _el("head", _el("meta", charset="utf-8"), _el("meta", name="viewport", content="width=device-width, initial-scale=1"))
-    head.extend([_el("title", title), _el("style", _STYLE)])
     body = _el("body", _el("h1", title), _verdict(report), _facts(report, evidently_href))
     if report.columns:
         body.extend([_legend(), _el("div", _table(report), class_="scroll")])
-    return "<!doctype html>\n" + tostring(_el("html", head, body, lang="en"), encoding="unicode", method="html")
+    return page(title, _STYLE, body)
 
 
 def _verdict(report: DriftReport) -> Element:
@@ -119,21 +118,3 @@ def _largest_move(column: ColumnDrift) -> str:
 
 def _shares(one: DriftBin) -> str:
     return f"{one.label}: {one.baseline:.1%} → {one.window:.1%}"
-
-
-def _el(tag: str, *children: Element | str, **attributes: Any) -> Element:
-    """An element; text among the children stays text, whatever it contains. `class_` is class, other '_' are '-'."""
-    element = Element(tag, {k.rstrip("_").replace("_", "-"): _clean(str(v)) for k, v in attributes.items() if v != ""})
-    for child in children:
-        if isinstance(child, Element):
-            element.append(child)
-        elif len(element):
-            element[-1].tail = (element[-1].tail or "") + _clean(child)
-        else:
-            element.text = (element.text or "") + _clean(child)
-    return element
-
-
-def _clean(text: str) -> str:
-    """Control characters and lone surrogates, which no page may hold, as '�'."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "�" for c in text)

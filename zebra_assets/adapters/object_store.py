@@ -114,6 +114,12 @@ class FileStore:
         with self._reachable("read"):
             return self._path(key).is_file()
 
+    def digest(self, key: str) -> str | None:
+        """See `ObjectStore.digest`."""
+        path = self._path(key)
+        with self._reachable("read"):
+            return file_digest(path) if path.is_file() else None
+
     def list(self, prefix: str) -> Iterator[str]:
         """Keys that start with ``prefix``, sorted. A prefix is text, not a folder: ``a/b`` finds ``a/bc`` too."""
         folder = prefix.rpartition("/")[0]

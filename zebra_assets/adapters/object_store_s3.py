@@ -40,11 +40,11 @@ class S3Store:
             raise Refused(f"{uri}: {size:,} bytes exceed the 5 GiB of one S3 PUT.", fix="split the dataset, or use a file:// store")
         condition = {} if overwrite else {"IfNoneMatch": "*"}
         for _ in range(3):  # 409 means another conditional write was under way, which may yet fail: then ours is due
-            if not overwrite and (there := self._digest(key)) is not None:
+            if not overwrite and (there := self.digest(key)) is not None:
                 return self._same(uri, there, wanted)
             if self._send(key, data, condition):
                 break
-        there = self._digest(key)
+        there = self.digest(key)
         if there is None:
             raise Unavailable(f"{uri} was written but cannot be read back.", fix="check the S3 server's logs, then run again")
         return self._same(uri, there, wanted)
@@ -121,8 +121,8 @@ class S3Store:
             raise conflict(uri, there, wanted)
         return uri
 
-    def _digest(self, key: str) -> str | None:
-        """sha256 of what the server holds, streamed; None where it holds nothing."""
+    def digest(self, key: str) -> str | None:
+        """See `ObjectStore.digest`; streamed."""
         try:
             with self._reachable(key):
                 body = self.client.get_object(Bucket=self.bucket, Key=self._key(key))["Body"]

@@ -63,6 +63,21 @@ class SqlRecords:
         query = select(records.c.seq, records.c.body).where(records.c.kind == "run").order_by(records.c.seq.desc()).limit(limit)
         return [run for _, run in self._read(Run, query if model is None else query.where(records.c.model == model))]
 
+    def about(self, run_id: str) -> list[EvalReport | GateDecision]:
+        """Every report and decision about a run, oldest first."""
+        query = select(records.c.kind, records.c.body).where(records.c.run_id == run_id).order_by(records.c.seq)
+        with reading(engine(self.url)) as connection:
+            rows = connection.execute(query.where(records.c.kind.in_(["report", "decision"]))).all()
+        return [(EvalReport if kind == "report" else GateDecision).model_validate_json(body) for kind, body in rows]
+
+    def drift(self, report_id: str) -> DriftReport | None:
+        return self._by_id(DriftReport, report_id)
+
+    def ids(self) -> list[str]:
+        """The id of every record, newest first."""
+        with reading(engine(self.url)) as connection:
+            return list(connection.execute(select(records.c.id).order_by(records.c.seq.desc())).scalars())
+
     def drifts(self, model: str, after: int = 0, limit: int = 50) -> list[tuple[int, DriftReport]]:
         """(sequence, report) pairs with sequence > ``after``, oldest first."""
         query = select(records.c.seq, records.c.body).where(records.c.kind == "drift", records.c.model == model, records.c.seq > after)

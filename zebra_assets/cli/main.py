@@ -44,6 +44,9 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Look": {
         "list": (f"{_HERE}.data:list_", "List models, datasets or runs."),
         "show": (f"{_HERE}.data:show", "Show one manifest."),
+        "why": (f"{_HERE}.provenance:why", "Show what a thing came of and what came of it."),
+        "diff": (f"{_HERE}.provenance:diff", "Show what changed from one manifest to another."),
+        "verify": (f"{_HERE}.provenance:verify", "Re-hash everything a manifest names in the object store."),
         "history": (f"{_HERE}.models:history", "Show which versions an alias named, by whom and why."),
     },
 }

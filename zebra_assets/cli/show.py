@@ -2,15 +2,19 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
+from rich.tree import Tree
 
 from zebra_assets.contracts.model_spec import ModelSpec
+from zebra_assets.contracts.names import DIGEST
 from zebra_assets.contracts.verdicts import DriftReport, EvalReport, GateDecision
+from zebra_assets.control.ancestry import Lineage, Link
 
 
 def out() -> Console:
@@ -102,6 +106,37 @@ def drift(report: DriftReport) -> None:
     if report.score is not None:
         say(f"share of drifted columns: {report.score:.2f}")
     say(f"{report.state}: {report.reason} Recommendation: {report.recommendation}.", "bold red" if report.state == "drifted" else "bold")
+
+
+def lineage(found: Lineage) -> None:
+    """A tree with two limbs: what a thing came of, and what came of it."""
+    root = Tree(_leaf(found.of))
+    for title, links in (("came of", found.came_of), ("led to", found.led_to)):
+        limb = root.add(Text(title if links else f"{title}: nothing yet", style="dim"))
+        _grow(limb, links)
+    out().print(root)
+
+
+def _grow(limb: Tree, links: list[Link]) -> None:
+    for link in links:
+        _grow(limb.add(_leaf(link)), link.links)
+
+
+def _leaf(link: Link) -> Text:
+    """Kind and id, then what is known, without what is empty."""
+    said = ", ".join(f"{name} {_fact(value)}" for name, value in link.facts.items() if value not in (None, "", [], {}))
+    return Text.assemble((f"{link.kind} ", "cyan"), (link.id, "bold"), f"  {said}")
+
+
+def _fact(value: Any) -> str:
+    """A fact in a few words; digests by their first 12 digits."""
+    if isinstance(value, dict):
+        return " ".join(f"{name}={_fact(one)}" for name, one in value.items() if one is not None)
+    if isinstance(value, list):
+        return "; ".join(map(_fact, value))
+    if isinstance(value, str) and DIGEST.fullmatch(value):
+        return value[:12]
+    return f"{value:%Y-%m-%d %H:%M:%S}" if isinstance(value, datetime) else figure(value)
 
 
 def _bound(direction: str, threshold: float | None) -> str:

@@ -43,6 +43,10 @@ class ObjectStore(Protocol):
         ...
 
     def exists(self, key: str) -> bool: ...
+    def digest(self, key: str) -> str | None:
+        """sha256 of what the store itself holds now, read to the end and never from a cache; None where it holds nothing."""
+        ...
+
     def list(self, prefix: str) -> Iterator[str]:
         """Keys below ``prefix``, sorted."""
         ...
@@ -103,6 +107,15 @@ class Records(Protocol):
         """Newest first."""
         ...
 
+    def about(self, run_id: str) -> list[EvalReport | GateDecision]:
+        """Every report and decision about a run, oldest first."""
+        ...
+
+    def drift(self, report_id: str) -> DriftReport | None: ...
+    def ids(self) -> list[str]:
+        """The id of every record, newest first."""
+        ...
+
     def drifts(self, model: str, after: int = 0, limit: int = 50) -> list[tuple[int, DriftReport]]:
         """(sequence, report) pairs with sequence > ``after``, oldest first."""
         ...
@@ -146,8 +159,20 @@ class EventStore(Protocol):
     def count(self, model: str, type: str = "prediction_event", *, version: str | None = None) -> int: ...
 
 
+class AuditEntry(Protocol):
+    """One stored entry of the audit log."""
+
+    def said(self) -> dict[str, Any]:
+        """What was written: ``ts``, ``actor``, ``action``, ``subject`` and ``facts``."""
+        ...
+
+
 class AuditLog(Protocol):
     """Append-only, chained record of who did what."""
+
+    def entries(self, *, subject: str | None = None, action: str | None = None, after: int = 0) -> Iterator[AuditEntry]:
+        """Entries with a sequence number > ``after``, oldest first."""
+        ...
 
     def append(self, actor: str, action: str, subject: str, body: Mapping[str, Any]) -> int:
         """Durably append and return the sequence number. If this raises, the action must not happen."""

@@ -3,7 +3,8 @@
 Bins come from the baseline alone, so that two windows of one model are comparable. There are few of them, because the
 noise of a binned distance grows with bins / rows: at most 10 quantile groups of a number or 20 values of a category, each
 expected to hold at least 5 rows of the window (Cochran's rule). Outside the baseline's range, nulls and values never seen
-are bins of their own: the baseline has no rows there, and that is what drift looks like. Called by `monitor`.
+are bins of their own: the baseline has no rows there, and that is what drift looks like. Called by `monitor`, and with
+another summary in place of a window when two manifests are compared.
 """
 
 from collections import Counter
@@ -49,22 +50,65 @@ def compare(stats: ColumnStats, values: Sequence[Any]) -> Binned:
     return _numeric(stats, values) if stats.kind == "numeric" else _categorical(stats, values)
 
 
+def compare_summaries(baseline: ColumnStats, other: ColumnStats) -> Binned | None:
+    """Bin one summary by another, without any rows; None where they do not say enough: other kinds, or hidden values.
+
+    Exact where `other` keeps each value as a bin of its own. Otherwise its quantile bins are spread evenly over their
+    width, which misplaces at most the rows of the bins that a baseline edge cuts: 1/64 of the rows each. In the widest bins,
+    the tails, that is worst, and psi reads most into them: rows beyond the baseline's range count in its outermost bins, and
+    psi still comes out up to a quarter off (js: a twentieth).
+    """
+    if baseline.kind != other.kind or any(s.other and not s.values for s in (baseline, other)):
+        return None
+    if baseline.kind == "categorical":
+        seen = Counter(dict(zip(map(as_text, other.values), other.counts, strict=True)))
+        return _tallied(baseline, seen, other.nulls, rows=other.rows, unlisted=other.other)
+    cuts, counts = np.asarray(baseline.edges), np.asarray(other.counts, dtype=np.int64)
+    if not len(baseline.counts) or not len(counts):
+        return _grouped(baseline, np.asarray([int(counts.sum())]), other.nulls, rows=other.rows) if not len(baseline.counts) else None
+    below = np.concatenate(([0.0], _below(other, cuts[:-1]), [_below(other, np.nextafter(cuts[-1:], np.inf))[0], counts.sum()]))
+    window = np.diff(np.rint(below)).astype(np.int64)
+    if not _exact(other):
+        window[1] += window[0]
+        window[-2] += window[-1]
+        window[[0, -1]] = 0
+    return _grouped(baseline, window, other.nulls, rows=other.rows)
+
+
+def _exact(stats: ColumnStats) -> bool:
+    """Whether each value is a bin of its own: then the last edge stands twice."""
+    return stats.edges[-1] == stats.edges[-2]
+
+
+def _below(stats: ColumnStats, cuts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How many of a summary's numbers are below each cut."""
+    edges, held = np.asarray(stats.edges), np.concatenate(([0], np.cumsum(stats.counts)))
+    if _exact(stats):
+        return np.asarray(held[np.searchsorted(edges[:-1], cuts)], dtype=np.float64)
+    return np.interp(cuts, edges, held)
+
+
 def _numeric(stats: ColumnStats, values: Sequence[Any]) -> Binned:
     numbers = _floats(values)
     present = numbers[~np.isnan(numbers)]
-    nulls = len(numbers) - len(present)
-    counts = np.asarray(stats.counts, dtype=np.int64)
-    if len(counts) == 0:  # the baseline is all null: a number is news, whichever it is
-        return _table("numeric", ["any number", "(null)"], [0, stats.nulls], [len(present), nulls])
-
+    nulls, counts = len(numbers) - len(present), len(stats.counts)
+    if counts == 0:
+        return _grouped(stats, np.asarray([len(present)]), nulls, rows=len(values))
     edges = np.asarray(stats.edges, dtype=np.float64)
-    low, high = edges[0] if stats.min is None else min(edges[0], stats.min), edges[-1] if stats.max is None else max(edges[-1], stats.max)
-    cells = np.clip(np.searchsorted(edges, present, side="right"), 1, len(counts))
-    cells[present < low], cells[present > high] = 0, len(counts) + 1
-    window = np.bincount(cells, minlength=len(counts) + 2)
-    baseline = np.concatenate(([0], counts, [0]))
+    low, high = _range(stats)
+    cells = np.clip(np.searchsorted(edges, present, side="right"), 1, counts)
+    cells[present < low], cells[present > high] = 0, counts + 1
+    return _grouped(stats, np.bincount(cells, minlength=counts + 2), nulls, rows=len(values))
 
-    starts = _group_starts(counts, least=MIN_EXPECTED * stats.rows / max(len(values), 1))
+
+def _grouped(stats: ColumnStats, window: Counts, nulls: int, *, rows: int) -> Binned:
+    """Merge fine cells into groups; ``window`` counts below the range, per baseline bin, and above the range."""
+    counts, edges = np.asarray(stats.counts, dtype=np.int64), np.asarray(stats.edges, dtype=np.float64)
+    if len(counts) == 0:  # the baseline is all null: a number is news, whichever it is
+        return _table("numeric", ["any number", "(null)"], [0, stats.nulls], [int(window.sum()), nulls])
+    low, high = _range(stats)
+    baseline = np.concatenate(([0], counts, [0]))
+    starts = _group_starts(counts, least=MIN_EXPECTED * stats.rows / max(rows, 1))
     stops = np.append(starts[1:], len(counts))
     labels = [f"below {low:.4g}", *(_interval(edges, a, b) for a, b in zip(starts, stops, strict=True)), f"above {high:.4g}", "(null)"]
     at = np.concatenate(([0], starts + 1, [len(counts) + 1]))
@@ -77,6 +121,11 @@ def _numeric(stats: ColumnStats, values: Sequence[Any]) -> Binned:
     )
 
 
+def _range(stats: ColumnStats) -> tuple[float, float]:
+    first, last = stats.edges[0], stats.edges[-1]
+    return (first if stats.min is None else min(first, stats.min)), (last if stats.max is None else max(last, stats.max))
+
+
 def _categorical(stats: ColumnStats, values: Sequence[Any]) -> Binned:
     seen: Counter[str] = Counter()
     nulls = 0
@@ -85,21 +134,26 @@ def _categorical(stats: ColumnStats, values: Sequence[Any]) -> Binned:
             nulls += rows
         else:
             seen[as_text(value)] += rows
+    return _tallied(stats, seen, nulls, rows=len(values))
+
+
+def _tallied(stats: ColumnStats, seen: Counter[str], nulls: int, *, rows: int, unlisted: int = 0) -> Binned:
+    """Merge rare values; ``unlisted`` rows of the window have values that nobody kept."""
     known = [as_text(v) for v in stats.values]
-    # With an unlisted rest in the baseline, an unlisted value is not proven new.
-    unlisted = {v: n for v, n in seen.items() if v not in set(known)}
-    unlisted_rows = sum(unlisted.values())
-    new_rows, other_rows = (0, unlisted_rows) if stats.other else (unlisted_rows, 0)
+    # With an unlisted rest on either side, an unlisted value is not proven new.
+    strange = {v: n for v, n in seen.items() if v not in set(known)}
+    strange_rows = sum(strange.values())
+    new_rows, other_rows = (0, strange_rows) if stats.other else (strange_rows, 0)
 
     pairs = sorted(zip(known, stats.counts, strict=True), key=lambda p: (-p[1], p[0]))
-    kept = [(v, n) for v, n in pairs if n * len(values) >= MIN_EXPECTED * stats.rows][:MAX_VALUES]
+    kept = [(v, n) for v, n in pairs if n * rows >= MIN_EXPECTED * stats.rows][:MAX_VALUES]
     pooled = pairs[len(kept) :]
     return _table(
         "categorical",
         [*(v for v, _ in kept), "(other)", "(new)", "(null)"],
         [*(n for _, n in kept), stats.other + sum(n for _, n in pooled), 0, stats.nulls],
-        [*(seen[v] for v, _ in kept), other_rows + sum(seen[v] for v, _ in pooled), new_rows, nulls],
-        new_values=[] if stats.other else [v[:MAX_TEXT] for v in sorted(unlisted, key=lambda v: (-unlisted[v], v))[:MAX_NEW]],
+        [*(seen[v] for v, _ in kept), unlisted + other_rows + sum(seen[v] for v, _ in pooled), new_rows, nulls],
+        new_values=[] if stats.other else [v[:MAX_TEXT] for v in sorted(strange, key=lambda v: (-strange[v], v))[:MAX_NEW]],
     )
 
 

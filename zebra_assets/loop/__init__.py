@@ -1,7 +1,7 @@
 """The steps of the loop, each composed once: what the assets in `defs` and the verbs in `control` both do.
 
 A step decides nothing itself, imports no dagster and prints nothing. `keys` finds the data, `steps` does,
-`predictions` remembers answers, `pages` draws.
+`predictions` remembers answers, `provenance` looks again at what rests, `pages` draws.
 """
 
 from zebra_assets.loop.keys import held_out, newest_key, resolve

@@ -1,0 +1,47 @@
+"""Whether a committed manifest still says the truth: every blob's bytes, and the content digest from the rows themselves.
+
+A blob's digest alone proves that the bytes are those the manifest file names; only the rows prove that these are the rows
+the id names, because `artifacts` stay out of the content digest. Changes nothing. Called by `loop`.
+"""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from zebra_assets.contracts.manifest import Manifest, content_of
+from zebra_assets.contracts.ports import ObjectStore
+from zebra_assets.contracts.provenance import BlobCheck, Verification
+from zebra_assets.datasets.blocks import block_digests
+from zebra_assets.datasets.table import arrange
+
+
+def verify(manifest: Manifest, store: ObjectStore, *, rows: bool = True) -> Verification:
+    """Re-hash what the store holds for a manifest.
+
+    Args:
+        rows: also decode the rows, put them in canonical order and compute `hashes.content` anew; holds the whole table
+            in memory. Without a key the order across splits is not kept, so then only the blobs are compared.
+
+    Raises:
+        Unavailable: the store cannot be read; nothing is known.
+    """
+    blobs = [BlobCheck(split=a.split, key=a.key, uri=a.uri, digest=a.digest, found=store.digest(a.key)) for a in manifest.artifacts]
+    found, reason = None, ""
+    if not all(b.ok for b in blobs):
+        reason = "not computed: a blob differs"
+    elif not rows:
+        reason = "not computed: only bytes were asked for"
+    elif not manifest.columns.key:
+        reason = "not computed: without a key the order of rows is known to the source only"
+    else:
+        found = _content(manifest, store)
+    ok = all(b.ok for b in blobs) and found in (None, manifest.hashes.content)
+    return Verification(manifest_id=manifest.id, content=manifest.hashes.content, content_found=found, reason=reason, blobs=blobs, ok=ok)
+
+
+def _content(manifest: Manifest, store: ObjectStore) -> str:
+    """`hashes.content` of the rows in the blobs, whatever the manifest says of them."""
+    names = [c.name for c in manifest.columns.columns]
+    table = pa.concat_tables(pq.read_table(store.fetch(a.key), columns=names) for a in manifest.artifacts)
+    table, _ = arrange(table, manifest.columns.key)
+    size = manifest.hashes.block_rows
+    return content_of(manifest.columns, manifest.splits, rows=table.num_rows, blocks=block_digests(table, block_rows=size), block_rows=size)

@@ -10,6 +10,7 @@ from tests.control.conftest import NAME
 from zebra_assets.contracts.events import PredictionEvent
 from zebra_assets.control import operations, queries
 from zebra_assets.errors import GateClosed, NotFound, UsageError
+from zebra_assets.loop.pages import evidently_key
 from zebra_assets.parts import Parts
 
 
@@ -105,6 +106,18 @@ def test_monitor_compares_with_the_baseline_and_a_drifted_window_leaves_one_even
     assert report.html_uri is not None and Path(report.html_uri.removeprefix("file://")).exists()
     assert operations.monitor(trained, NAME).id == report.id
     assert trained.events.count(NAME, "drift_event") == 1
+
+
+def test_evidentlys_page_stays_linked_when_the_same_window_is_looked_at_again(trained: Parts) -> None:
+    if trained.ledger.head(NAME, "prod") is None:
+        operations.evaluate(trained, NAME)
+        operations.promote(trained, NAME)
+    report = operations.monitor(trained, NAME)
+    assert queries.evidently_uri(trained, report) is None
+    trained.store.put(evidently_key(report), b"<p>drawn earlier</p>")
+    assert operations.monitor(trained, NAME).id == report.id
+    assert b'href="evidently.html"' in trained.store.get(evidently_key(report).replace("evidently", "drift"))
+    assert str(queries.evidently_uri(trained, report)).endswith("evidently.html")
 
 
 def test_monitor_keeps_its_verdict_when_the_pushgateway_is_away(trained: Parts, caplog: pytest.LogCaptureFixture) -> None:

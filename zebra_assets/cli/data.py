@@ -19,10 +19,12 @@ def ingest(call: Call, dataset: str) -> None:
 
     def show() -> None:
         from zebra_assets.cli.show import say, table
+        from zebra_assets.control import queries
 
+        reader = next((row.name for row in queries.models(call.parts) if dataset in row.datasets), "MODEL")
         say(f"{'new manifest' if done.created else 'same rows, same manifest'} {m.id}", "bold")
         table(["split", "rows", "bytes", "digest"], [[a.split, a.rows, a.bytes, a.digest[:12]] for a in m.artifacts])
-        say(f"{m.stats.rows:,} rows, {len(m.columns.columns)} columns, {done.seconds:.1f} s. Next: mlops train MODEL")
+        say(f"{m.stats.rows:,} rows, {len(m.columns.columns)} columns, {done.seconds:.1f} s. Next: mlops train {reader}")
 
     call.answer({"manifest": m, "created": done.created, "seconds": done.seconds}, show)
 

@@ -179,7 +179,7 @@ def history(call: Call, model: str) -> None:
 @click.option("--html", is_flag=True, help="Also write Evidently's full report; takes some seconds.")
 def monitor(call: Call, model: str, html: bool) -> None:
     """Compare MODEL's recent predictions with the data its prod version was trained on."""
-    from zebra_assets.control import operations
+    from zebra_assets.control import operations, queries
 
     with call.progress(f"monitor {model}") as tick:
         tick("comparing")
@@ -191,5 +191,7 @@ def monitor(call: Call, model: str, html: bool) -> None:
         drift(report)
         if report.html_uri:
             say(f"report {report.html_uri}")
+        if evidently := queries.evidently_uri(call.parts, report):
+            say(f"Evidently's report {evidently}")
 
-    call.answer({"report": report}, show)
+    call.answer({"report": report, "evidently_uri": queries.evidently_uri(call.parts, report)}, show)

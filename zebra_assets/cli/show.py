@@ -62,8 +62,10 @@ def metrics(spec: ModelSpec, values: dict[str, float]) -> None:
     """What a run reported, beside the thresholds the spec sets."""
     wanted = {m.name: m for m in spec.metrics}
     rows = [
-        [name, value, _bound(wanted[name].direction, wanted[name].threshold) if name in wanted else "-"]
-        for name, value in sorted(values.items(), key=lambda item: item[0] not in wanted)
+        [name, value, _bound(wanted[plain].direction, wanted[plain].threshold) if plain in wanted else "-"]
+        for name, plain, value in sorted(
+            ((n, n.removeprefix("valid_"), v) for n, v in values.items()), key=lambda row: row[1] not in wanted
+        )
     ]
     table(["metric", "value", "threshold"], rows, empty="the run reported no metrics")
 

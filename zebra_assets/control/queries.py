@@ -13,7 +13,9 @@ from zebra_assets.contracts.model_spec import ModelSpec, load_model_spec
 from zebra_assets.contracts.names import check_manifest_id, check_name, safe_join
 from zebra_assets.contracts.promotion import Promotion
 from zebra_assets.contracts.run import Run
+from zebra_assets.contracts.verdicts import DriftReport
 from zebra_assets.errors import NotFound, ZebraError, did_you_mean
+from zebra_assets.loop.pages import evidently_key
 from zebra_assets.parts import Parts
 
 if TYPE_CHECKING:
@@ -116,6 +118,12 @@ def runs(parts: Parts, model: str | None = None, limit: int = 20) -> list[Run]:
 def manifest(parts: Parts, manifest_id: str) -> Manifest:
     """One manifest. Raises `UsageError` for what cannot be an id, `NotFound` for what is none."""
     return parts.manifests.get(check_manifest_id(manifest_id))
+
+
+def evidently_uri(parts: Parts, report: DriftReport) -> str | None:
+    """Where Evidently's page of a drift report's window is, if one was drawn."""
+    key = evidently_key(report)
+    return parts.store.uri(key) if parts.store.exists(key) else None
 
 
 def history(parts: Parts, model: str) -> list[Promotion]:

@@ -14,6 +14,8 @@ from zebra_assets.errors import DataInvalid
 from zebra_assets.loop.predictions import predictions
 from zebra_assets.parts import Parts
 
+EVIDENTLY = "evidently.html"
+
 
 def store_evaluation(
     parts: Parts, spec: ModelSpec, report: EvalReport, decision: GateDecision, candidate: pa.Table, champion: pa.Table | None
@@ -21,7 +23,7 @@ def store_evaluation(
     """Draw the evaluation and store it with its JSON beside it; the report with the page's URI."""
     from zebra_assets.adapters.reports import evaluation_html
 
-    folder = _folder(spec, report)
+    folder = _folder(report)
     page = evaluation_html(spec, report, candidate, champion, decision)
     report = report.model_copy(update={"html_uri": parts.store.put(f"{folder}/evaluation.html", page.encode(), overwrite=True)})
     parts.store.put(f"{folder}/evaluation.json", report.to_json().encode(), overwrite=True)
@@ -36,12 +38,12 @@ def report_picture(parts: Parts, spec: ModelSpec, report: EvalReport) -> bytes:
     return metrics_plot_png(report, predictions(parts, spec.name, who.version, who.model_digest, manifest, report.split))
 
 
-def store_drift(parts: Parts, spec: ModelSpec, report: DriftReport, evidently: str | None = None) -> DriftReport:
-    """Draw the drift report and store it; the report with the page's URI. ``evidently`` is linked where it was drawn."""
+def store_drift(parts: Parts, report: DriftReport) -> DriftReport:
+    """Draw the drift report and store it; the report with the page's URI. Evidently's page is linked where one was drawn, ever."""
     from zebra_assets.adapters.drift_page import drift_summary_html
 
-    page = drift_summary_html(report, evidently_href=evidently)
-    return report.model_copy(update={"html_uri": parts.store.put(f"{_folder(spec, report)}/drift.html", page.encode(), overwrite=True)})
+    page = drift_summary_html(report, evidently_href=EVIDENTLY if parts.store.exists(evidently_key(report)) else None)
+    return report.model_copy(update={"html_uri": parts.store.put(f"{_folder(report)}/drift.html", page.encode(), overwrite=True)})
 
 
 def store_evidently(parts: Parts, report: DriftReport, *, spec: ModelSpec, baseline: Manifest, window: list[PredictionEvent]) -> None:
@@ -61,11 +63,16 @@ def store_evidently(parts: Parts, report: DriftReport, *, spec: ModelSpec, basel
     except pa.ArrowInvalid as error:
         raise DataInvalid(f"Events of '{spec.name}' differ in the types of a feature: {error}.", fix="read the summary page") from error
     with tempfile.TemporaryDirectory(prefix="zebra-") as scratch:
-        out = Path(scratch) / "evidently.html"
+        out = Path(scratch) / EVIDENTLY
         drift_html(pq.read_table(parts.store.fetch(train.key)), rows, out, share=spec.drift.share)
-        parts.store.put(f"{_folder(spec, report)}/evidently.html", out, overwrite=True)
-    store_drift(parts, spec, report, evidently="evidently.html")
+        parts.store.put(evidently_key(report), out, overwrite=True)
+    store_drift(parts, report)
 
 
-def _folder(spec: ModelSpec, report: EvalReport | DriftReport) -> str:
-    return f"reports/{spec.name}/{report.id}"
+def evidently_key(report: DriftReport) -> str:
+    """Where in the object store Evidently's page of a report is, once it was drawn."""
+    return f"{_folder(report)}/{EVIDENTLY}"
+
+
+def _folder(report: EvalReport | DriftReport) -> str:
+    return f"reports/{report.model}/{report.id}"

@@ -163,7 +163,7 @@ def watch(parts: Parts, spec: ModelSpec, *, evidently: Literal["never", "drifted
     window = parts.events.predictions(spec.name, version=head.version, limit=spec.drift.window_rows)
     answers = prediction_baseline(parts, spec.name, head.model_digest, manifests)
     report = monitor(spec, manifests["train"], head.version, window, prediction_baseline=answers, baseline_id=head.manifest_id)
-    report = pages.store_drift(parts, spec, report)
+    report = pages.store_drift(parts, report)
     parts.records.save(report)
     if report.state == "drifted":
         event = DriftEvent(event_id=report.id, ts=report.created_at, model=spec.name, report_id=report.id, score=report.score or 0.0)

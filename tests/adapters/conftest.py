@@ -69,7 +69,8 @@ def any_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     server, name = request.getfixturevalue("postgres"), f"state_{uuid.uuid4().hex[:12]}"
     maker = create_engine(f"{server.replace('postgresql', 'postgresql+psycopg2')}/postgres", isolation_level="AUTOCOMMIT")
     with maker.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
+        # Nobody connects to template0, so no other session stands in the way, as one did of template1.
+        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE template0"))
     maker.dispose()
     yield from _closing(f"{server}/{name}")
 

@@ -93,8 +93,12 @@ def ready(fresh: Path, prepared: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def walked(tmp_path_factory: pytest.TempPathFactory, mlops: Mlops, prepared: Path) -> Path:
-    """A project whose loop was walked up to prod, by commands alone. What a test changes in it, it changes back."""
-    folder = tmp_path_factory.mktemp("walked") / NAME
+    """A project whose loop was walked up to prod, by commands alone. Tests add versions to it: count on none but the first."""
+    return walk(tmp_path_factory.mktemp("walked") / NAME, mlops, prepared)
+
+
+def walk(folder: Path, mlops: Mlops, prepared: Path) -> Path:
+    """Walk the loop of a new project up to prod."""
     write_project(folder, NAME, "tabular")
     (folder / ".zebraops").mkdir()
     shutil.copyfile(prepared, folder / ".zebraops" / "mlflow.db")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.conftest import NAME, Mlops
+from tests.cli.conftest import NAME, Mlops, walk
 from zebra_assets.parts import Parts
 from zebra_assets.settings import load_settings
 
@@ -19,6 +19,12 @@ def below(links: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 def kinds(links: list[dict[str, Any]]) -> list[str]:
     return [link["kind"] for link in below(links)]
+
+
+@pytest.fixture(scope="module")
+def walked(tmp_path_factory: pytest.TempPathFactory, mlops: Mlops, prepared: Path) -> Path:
+    """A project of this module's own: its history is what the claims are about."""
+    return walk(tmp_path_factory.mktemp("why") / NAME, mlops, prepared)
 
 
 @pytest.fixture(scope="module")

@@ -73,7 +73,7 @@ def _checks(table: pa.Table, spec: DatasetSpec, came_from: pa.Array | None) -> I
             rule = "label null" if name == label else "not null"
             yield _found(rule, [name], _missing_mask(values), table, spec, came_from)
         else:
-            yield _nulls_within(name, values, spec.expectations.max_null_fraction)
+            yield _nulls_within(name, values, spec.expectations.null_limit(name))
         for rule, broken in _rules(values, column):
             yield _found(rule, [name], pc.fill_null(broken, False), table, spec, came_from)
 

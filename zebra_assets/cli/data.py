@@ -15,7 +15,7 @@ def ingest(call: Call, dataset: str) -> None:
 
     with call.progress(f"ingest {dataset}") as tick:
         done = operations.ingest(call.parts, dataset, tick)
-    m = done.manifest
+    m, warnings = done.manifest, [check for check in done.checks if not check.passed]
 
     def show() -> None:
         from zebra_assets.cli.show import say, table
@@ -24,9 +24,11 @@ def ingest(call: Call, dataset: str) -> None:
         reader = next((row.name for row in queries.models(call.parts) if dataset in row.datasets), "MODEL")
         say(f"{'new manifest' if done.created else 'same rows, same manifest'} {m.id}", "bold")
         table(["split", "rows", "bytes", "digest"], [[a.split, a.rows, a.bytes, a.digest[:12]] for a in m.artifacts])
+        for check in warnings:
+            say(f"warning: {f'column {check.column!r}' if check.column else 'table'}: {check.rule}: {check.detail}", "yellow")
         say(f"{m.stats.rows:,} rows, {len(m.columns.columns)} columns, {done.seconds:.1f} s. Next: mlops train {reader}")
 
-    call.answer({"manifest": m, "created": done.created, "seconds": done.seconds}, show)
+    call.answer({"manifest": m, "created": done.created, "seconds": done.seconds, "warnings": warnings}, show)
 
 
 @verb("list")

@@ -17,7 +17,7 @@ def histogram(bins: Sequence[DriftBin], height: int = _HEIGHT) -> Element:
     tallest = max((max(b.baseline, b.window) for b in bins), default=0) or 1
     step = 2 * _BAR + _GAP
     width = step * len(bins)
-    said = "; ".join(shares(b) for b in bins)
+    said = "; ".join(shares(b) for b in bins).replace("<", "below ")  # as it is read out
     picture = el("svg", width=width, height=height + 1, viewBox=f"0 0 {width} {height + 1}", role="img", aria_label=said)
     for i, one in enumerate(bins):
         group = el("g", el("title", shares(one)), el("rect", x=i * step, y=0, width=step, height=height, fill="transparent"))

@@ -26,7 +26,7 @@ def main(source: str) -> None:
         place.show(Path(source))
         parts = Parts(load_settings(place.project))
         spent: defaultdict[str, float] = defaultdict(float)
-        at: tuple[str, float] = ("open", time.perf_counter())
+        at: tuple[str, float] = ("before the first report", time.perf_counter())
 
         def tick(stage: str, rows: int | None = None) -> None:
             nonlocal at

@@ -34,15 +34,7 @@ ROWS = "id,x\n" + "".join(f"{i},v{i}\n" for i in range(300))
 Prepare = Callable[[Path], None]
 # Known to get through as yet; each goes from here when its connector refuses it.
 WAITING = {
-    *("gzip of 97 kB that swells to 100 MB", "gzip of 10 MB that swells to 10 GB", "gzip of one endless line"),
-    *("gzip of JSON lines that swells", "zstd that swells to 10 GB", "CSV of a terabyte of nothing", "CSV with a million bad lines"),
-    *("CSV whose header is one line of 500 MB", "CSV with 10,000 columns", "CSV with 10,000 columns, two of them ours"),
-    *("parquet whose footer claims a million rows", "parquet whose footer claims 2**40 rows"),
-    *("parquet whose footer claims fewer rows", "parquet of 500 GB in 30 kB"),
-    *("parquet with 10,000 columns", "parquet with 10,000 columns, two of them ours"),
-    *("JSON nested 100,000 deep", "JSON nested 100,000 deep in a field nobody asked for", "JSON with integers of 5,000 digits"),
-    *("JSON line of 100 MB", "JSON line of 500 MB of nothing", "a glob of many stars", "a" * 5000 + ".csv"),
-    *("a connector of another module", "a parameter of 20 digits", "rows without end", "a count without end"),
+    *("CSV with a million bad lines", "a glob of many stars", "a" * 5000 + ".csv", "a connector of another module"),
     *("a cell of a gigabyte", "rows of a megabyte"),
 }
 
@@ -362,6 +354,7 @@ def shop(query: str, url: str = "sqlite:///data/shop.db", **parameters: Any) -> 
     return prepare
 
 
+SHORT = "sqlite:///data/shop.db?zebra_timeout_s=1"
 ENDLESS = "WITH RECURSIVE t(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM t) "
 SQL: dict[str, tuple[Prepare, str]] = {
     "two statements": (shop("SELECT id, x FROM rows; DROP TABLE rows"), "exactly one SELECT"),
@@ -380,10 +373,13 @@ SQL: dict[str, tuple[Prepare, str]] = {
     "a driver that is none": (shop("SELECT 1 AS id", url="os+system:///x"), "driver|dialect"),
     "a URL that is none": (shop("SELECT 1 AS id", url="'; DROP TABLE rows"), "url"),
     "a secret that is none": (shop("SELECT 1 AS id", url="sqlite:///${NO_SUCH_SECRET}.db"), "secret"),
-    "rows without end": (shop(ENDLESS + "SELECT id, 'x' AS x FROM t"), "rows|time|longer|larger"),
-    "a count without end": (shop(ENDLESS + "SELECT count(*) AS id, 'x' AS x FROM t"), "time|longer"),
+    "rows without end": (shop(ENDLESS + "SELECT id, 'x' AS x FROM t", url=SHORT), "second|time|longer"),
+    "a count without end": (shop(ENDLESS + "SELECT count(*) AS id, 'x' AS x FROM t", url=SHORT), "second|time|longer"),
     "a cell of a gigabyte": (shop("SELECT 1 AS id, hex(zeroblob(499999999)) AS x"), "larger|too big|refused the query"),
-    "rows of a megabyte": (shop(ENDLESS + "SELECT id, hex(zeroblob(500000)) AS x FROM t LIMIT 100000"), "larger|too big"),
+    "rows of a megabyte": (
+        shop(ENDLESS + "SELECT id, hex(zeroblob(500000)) AS x FROM t LIMIT 100000", url=SHORT),
+        "second|time|longer|larger|too big",
+    ),
     "10,000 columns": (shop("SELECT " + ", ".join(f"1 AS c{i}" for i in range(10_000))), "columns"),
 }
 

@@ -270,6 +270,14 @@ def test_strata_beyond_memory_are_cut_as_in_memory(tmp_path: Path) -> None:
     assert np.array_equal(dealt[0], whole)
 
 
+def test_a_share_too_small_for_one_row_gets_none_whatever_the_hashes() -> None:
+    strata, values = Strata(np.array([0.001, 0.999]), None), pa.chunked_array([["a"] * 4])
+    hashes = np.array([0, 1, 2**63, 2**64 - 1], dtype=np.uint64)
+    strata.observe(hashes, values)
+    strata.settle()
+    assert strata.deal(hashes, values).tolist() == [1, 1, 1, 1]
+
+
 def test_a_settled_plan_is_small_whatever_the_rows(tmp_path: Path) -> None:
     spec = recipe(
         columns={"id": {"dtype": "int64"}, "y": {"dtype": "string"}},
@@ -299,7 +307,7 @@ def test_examples_stay_the_first_five_however_many_repeat(tmp_path: Path) -> Non
     with Seen(asked, spec, tmp_path, run=1000) as seen:
         for start, block in cut(table, 4096):
             seen.add(marks(block, asked, first_row=start))
-        found = seen.repeats(rows_at)["x"]
+        found = seen.repeats(rows_at)[("x",)]
     assert found.count == rows - 100
     assert found.examples == [f"row {i + 1} ({i % 100})" for i in range(100, 105)]
     assert max(read) <= 8192

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -87,7 +87,9 @@ def _mark(question: Question, block: pa.Table, first_row: int, masks: Masks | No
     hashes = row_hashes(block.select(question.columns))
     positions = np.arange(first_row, first_row + len(hashes))
     if question.kind == "unique":
-        given: np.ndarray[Any, np.dtype[np.bool_]] = ~np.asarray(missing_mask(block[question.columns[0]]))
+        given = np.ones(len(hashes), dtype=bool)
+        for name in question.columns:
+            given &= ~np.asarray(missing_mask(block[name]))
         return (hashes, positions) if given.all() else (hashes[given], positions[given])
     assert masks is not None, "leaks are between splits"
     hashes &= ~np.uint64(3)  # the two lowest bits tell the split
@@ -121,15 +123,15 @@ class Seen:
         for (_, spill), (hashes, positions) in zip(self._asked, block, strict=True):
             spill.add(hashes, positions)
 
-    def repeats(self, rows_at: RowsAt, numbered: RowsNumbered | None = None) -> dict[str, Broken]:
-        """Per column that must be unique (and is not the key) the rows whose value stands in an earlier row; nulls never do.
+    def repeats(self, rows_at: RowsAt, numbered: RowsNumbered | None = None) -> dict[tuple[str, ...], Broken]:
+        """Per question about `unique`, by its columns, the rows whose cells stand in an earlier row; nulls never do.
 
         Args:
             rows_at: reads rows again, given ascending positions in canonical order; called only for suspects, at most 8,192.
             numbered: the positions in the source of rows at these canonical ones; None where the order is the source's.
         """
         asked = ((question, spill) for question, spill in self._asked if question.kind == "unique")
-        return {question.columns[0]: self._repeated(question, spill, rows_at, numbered) for question, spill in asked}
+        return {question.columns: self._repeated(question, spill, rows_at, numbered) for question, spill in asked}
 
     def leaks(self, rows_at: RowsAt) -> list[Leak]:
         """Keys and groups that stand in two splits; ``rows_at`` as in `repeats`, given at most 12,288 positions."""

@@ -23,6 +23,8 @@ from zebra_assets.datasets.summary import missing
 from zebra_assets.datasets.table import EXAMPLES
 from zebra_assets.errors import DataInvalid
 
+Repeats = Mapping[tuple[str, ...], Broken]
+
 
 class Check(Noun):
     """One rule on one column (or on the table, when `column` is None) and how it went; `count` rows broke it.
@@ -89,12 +91,12 @@ def _broken_rows(rule: Rule, block: pa.Table, found: Findings, before: pa.Table 
     return np.flatnonzero(np.asarray(pc.fill_null(mask, False))) if pc.any(mask).as_py() else none
 
 
-def conclude(findings: Findings, spec: DatasetSpec, *, repeats: Mapping[str, Broken]) -> list[Check]:
+def conclude(findings: Findings, spec: DatasetSpec, *, repeats: Repeats) -> list[Check]:
     """How every rule went, in the recipe's order: size, key, columns, `rules:`.
 
     Args:
         findings: of all blocks, merged in order.
-        repeats: per column that must be unique what `Seen.repeats` found; the key's own are in the findings.
+        repeats: what `Seen.repeats` found for `unique_questions`. The key's are in the findings, unless they are here too.
     """
     if not findings.rows:
         return [Check(rule="rows", column=None, passed=False, detail="the source has no rows")]
@@ -103,9 +105,11 @@ def conclude(findings: Findings, spec: DatasetSpec, *, repeats: Mapping[str, Bro
         if rule.kind == "share":
             checks.append(_nulls_within(rule, findings, spec.expectations.null_limit(rule.columns[0])))
         elif rule.kind == "unique" and spec.key != [*rule.columns]:
-            checks.append(_check(rule, repeats[rule.columns[0]]))
-        else:  # a single key's column is unique where the key is: the first rule
-            checks.append(_check(rule, findings.broken.get(0 if rule.kind == "unique" else place, Broken())))
+            checks.append(_check(rule, repeats[rule.columns]))
+        elif rule.kind in ("key", "unique"):  # a single key's column is unique where the key is, and that is the first rule
+            checks.append(_check(rule, repeats.get(rule.columns) or findings.broken.get(0, Broken())))
+        else:
+            checks.append(_check(rule, findings.broken.get(place, Broken())))
     return checks
 
 

@@ -1,5 +1,7 @@
 """One asset per dataset: the manifest of a partition, verified and shown."""
 
+from typing import TYPE_CHECKING
+
 import dagster as dg
 
 from zebra_assets.contracts.dataset_spec import DatasetSpec
@@ -10,6 +12,10 @@ from zebra_assets.contracts.ports import Manifests, ObjectStore
 from zebra_assets.defs import facts
 from zebra_assets.defs.partitions import dataset_axis
 from zebra_assets.defs.resources import House
+from zebra_assets.errors import DataInvalid
+
+if TYPE_CHECKING:
+    from zebra_assets.datasets.ingest import Ingested
 
 
 def dataset_asset(spec: DatasetSpec) -> dg.AssetsDefinition:
@@ -27,6 +33,12 @@ def dataset_asset(spec: DatasetSpec) -> dg.AssetsDefinition:
         code_version=digest_of(spec)[:16],
         check_specs=[
             dg.AssetCheckSpec("blobs_match_their_digests", asset=key, partitions_def=axis),
+            dg.AssetCheckSpec(
+                "rows_keep_the_recipe",
+                asset=key,
+                partitions_def=axis,
+                description="Every rule of the recipe as it reads today; each ingest reports here too, also when it refuses the rows.",
+            ),
             dg.AssetCheckSpec(
                 "distributed_as_before",
                 asset=key,
@@ -48,11 +60,36 @@ def dataset_asset(spec: DatasetSpec) -> dg.AssetsDefinition:
             data_version=dg.DataVersion(manifest.hashes.content),
             check_results=[
                 dg.AssetCheckResult(passed=True, check_name="blobs_match_their_digests", metadata={"blobs": len(manifest.artifacts)}),
+                rows_keep_the_recipe(manifest, house.parts.store, spec),
                 distributed_as_before(manifest, house.parts.manifests, spec),
             ],
         )
 
     return dataset
+
+
+def rows_keep_the_recipe(manifest: Manifest, store: ObjectStore, spec: DatasetSpec) -> dg.AssetCheckResult:
+    """Every rule on the manifest's rows. One that does not hold was added since they were ingested: a warning."""
+    from zebra_assets.datasets.recheck import recheck
+
+    checks = recheck(manifest, store, spec)
+    return dg.AssetCheckResult(
+        passed=all(check.passed for check in checks),
+        check_name="rows_keep_the_recipe",
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata=facts.of_rules(checks),
+    )
+
+
+def ingest_kept_the_recipe(spec: DatasetSpec, outcome: "Ingested | DataInvalid") -> dg.AssetCheckEvaluation:
+    """How an ingest went, as the same check. Refused rows never become a partition: their evaluation belongs to none."""
+    return dg.AssetCheckEvaluation(
+        asset_key=dg.AssetKey([spec.name, "dataset"]),
+        check_name="rows_keep_the_recipe",
+        passed=not isinstance(outcome, DataInvalid),
+        partition=None if isinstance(outcome, DataInvalid) else outcome.manifest.id,
+        metadata={"refused": outcome.message} if isinstance(outcome, DataInvalid) else facts.of_rules(outcome.checks),
+    )
 
 
 def distributed_as_before(manifest: Manifest, manifests: Manifests, spec: DatasetSpec) -> dg.AssetCheckResult:

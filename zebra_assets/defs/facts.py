@@ -61,6 +61,17 @@ def of_checks(checks: "Sequence[Check]") -> Facts:
     return {"rules": len(checks), **shown}
 
 
+def of_rules(checks: "Sequence[Check]") -> Facts:
+    """Every rule and how it went, the broken ones first."""
+    ordered = sorted(checks, key=lambda check: check.passed)
+    rows: list[list[object]] = [[c.column or "(table)", c.rule, _went(c), c.detail] for c in ordered]
+    return {"rules": len(checks), "every rule": _table(["column", "rule", "", "what was seen"], rows)}
+
+
+def _went(check: "Check") -> str:
+    return "held" if check.passed else f"broken by {check.count:,}" if check.count else "broken"
+
+
 def of_run(run: Run, *, mlflow_url: str | None, reused: bool) -> Facts:
     """What trained on what, and the numbers the script reported."""
     facts: Facts = {

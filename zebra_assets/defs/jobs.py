@@ -11,10 +11,11 @@ import dagster as dg
 from zebra_assets.contracts.dataset_spec import DatasetSpec
 from zebra_assets.contracts.model_spec import ModelSpec
 from zebra_assets.contracts.names import slug
+from zebra_assets.defs.datasets import ingest_kept_the_recipe
 from zebra_assets.defs.facts import of_manifest, tags_of
 from zebra_assets.defs.partitions import model_axis
 from zebra_assets.defs.resources import House
-from zebra_assets.errors import ZebraError
+from zebra_assets.errors import DataInvalid, ZebraError
 
 AssetJob = Any  # what `define_asset_job` returns; dagster does not export the name
 
@@ -32,7 +33,10 @@ def ingest_job(spec: DatasetSpec) -> dg.JobDefinition:
             # The recipe is read anew: a long-lived code server must not ingest by yesterday's recipe.
             done = ingest_dataset(house.parts, house.project.dataset(spec.name), cause=cause)
         except ZebraError as error:
+            if isinstance(error, DataInvalid):
+                context.instance.report_runless_asset_event(ingest_kept_the_recipe(spec, error))
             raise dg.Failure(str(error), allow_retries=False) from error
+        context.instance.report_runless_asset_event(ingest_kept_the_recipe(spec, done))
         if done.created:
             said = f"new manifest {done.manifest.id}: {done.manifest.stats.rows:,} rows in {done.seconds:.1f} s"
         elif cause == "drift":

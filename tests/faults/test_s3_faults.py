@@ -42,7 +42,7 @@ def storm(
         def one(number: int) -> str:
             store = opened(prefix, proxy.endpoint, folder / f"cache-{number}")
             home = folder / f"machine-{number}"
-            spec = source(home, f"shop-{number % 10}", number - number % 5 // 4)  # every fifth has its neighbour's rows
+            spec = rows_of(home, number)
             for _ in range(TRIES):
                 try:
                     return run(spec, home, store).manifest.id
@@ -55,6 +55,12 @@ def storm(
     return acknowledged, proxy.harmed, again["runs"], prefix
 
 
+def rows_of(home: Path, number: int) -> Any:
+    """The source of an ingest; every fifth has its neighbour's rows."""
+    rows = number - number % 5 // 4
+    return source(home, f"shop-{rows % 10}", rows)
+
+
 def honest(prefix: str, endpoint: str, cache: Path) -> ObjectStore:
     return open_store(f"s3://lake/{prefix}", cache=cache, endpoint_url=endpoint)
 
@@ -62,8 +68,7 @@ def honest(prefix: str, endpoint: str, cache: Path) -> ObjectStore:
 def undisturbed(folder: Path, count: int) -> set[str]:
     """The ids that the same rows have in a folder."""
     store = open_store((folder / "objects").as_uri(), cache=folder)
-    numbers = [(n, n - n % 5 // 4) for n in range(count)]
-    return {run(source(folder / str(n), f"shop-{n % 10}", rows), folder / str(n), store).manifest.id for n, rows in numbers}
+    return {run(rows_of(folder / str(n), n), folder / str(n), store).manifest.id for n in range(count)}
 
 
 def weather(weed: str, tmp_path: Path, count: int, sample: int) -> None:
@@ -77,7 +82,8 @@ def weather(weed: str, tmp_path: Path, count: int, sample: int) -> None:
     print(
         f"{count} ingests, {len(acknowledged)} manifests, {sum(harmed.values())} faults {dict(harmed)}, {again} run again, {seconds:.0f} s"
     )
-    assert set(harmed) == set(FAULTS)
+    assert len(harmed) >= min(len(FAULTS), count // 4)
+    assert len(acknowledged) == count - count // 5
 
 
 @pytest.mark.timeout(120)

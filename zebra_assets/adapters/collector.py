@@ -121,9 +121,10 @@ def _sweep(prefix: str, wanted: set[str], namers: Namers) -> list[Entry]:
         namers.look(NAMING, now=sweep.now)
 
         def remove(blob: Entry) -> bool:
-            if not sweep.over:
-                store.delete(blob.key)
-            return not sweep.over
+            if sweep.over:
+                return False
+            store.delete(blob.key)
+            return True
 
         doomed = [blob for blob in old if _digest(blob) not in namers.digests]
         return [blob for blob, removed in zip(doomed, in_parallel(remove, doomed), strict=True) if removed]

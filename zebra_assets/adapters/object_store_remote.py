@@ -141,6 +141,8 @@ class RemoteStore(ABC):
     def renew(self, keys: Iterable[str]) -> list[str]:
         """See `ObjectStore.renew`: the keys are claimed."""
         wanted = list(keys)
+        if not wanted:
+            return []
         sweeping.claim(self, wanted)
         sweeping.wait_for_sweep(self)
         return [key for key, found in zip(wanted, in_parallel(self.exists, wanted), strict=True) if not found]

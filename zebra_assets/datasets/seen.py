@@ -158,9 +158,8 @@ class Seen:
             return Leak(question, 0, [])
         places = np.unique(firsts[firsts != _NOWHERE])
         rows = rows_at(places).select(question.columns)
-        # What stands nowhere gets a class of its own in each split, equal to none.
+        # -1 where it stands nowhere: of three splits at most one, so no pair of these.
         classes = np.append(_classes(rows), -1)[np.searchsorted(places, firsts)]
-        classes = np.where(firsts == _NOWHERE, [-1, -2, -3], classes)
         shown: list[str] = []
         real = 0
         for row, places_of in zip(classes, firsts, strict=True):

@@ -4,6 +4,7 @@ import pyarrow.parquet as pq
 
 from zebra_assets.contracts.manifest import ColumnStats, Manifest
 from zebra_assets.contracts.provenance import ManifestDiff, Verification
+from zebra_assets.contracts.rows import files_of
 from zebra_assets.datasets.diff import Distance, Side, diff
 from zebra_assets.datasets.verify import verify
 from zebra_assets.drift.binning import compare_summaries
@@ -35,4 +36,4 @@ def distance(before: ColumnStats, after: ColumnStats) -> Distance | None:
 
 def _side(parts: Parts, manifest: Manifest) -> Side:
     names = [c.name for c in manifest.columns.columns]
-    return Side(manifest, {a.split: pq.read_table(parts.store.fetch(a.key), columns=names) for a in manifest.artifacts})
+    return Side(manifest, {split: pq.read_table(files_of(manifest, split, parts.store), columns=names) for split in manifest.split_names()})

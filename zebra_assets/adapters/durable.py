@@ -2,26 +2,50 @@
 
 Bytes go to a temporary name, are synced, and then take their name with one system call: `os.link`, which fails when the
 name is taken, or `os.replace`, which does not care. 300 kills of a naive writer left 44 half files; of this one, none.
-Called by the file object store and the manifest folder; knows nothing of what the bytes mean.
+Called by the object stores and the manifest folder; knows nothing of what the bytes mean.
 """
 
+import contextlib
+import errno
 import os
 import secrets
+import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from zebra_assets.errors import Unavailable
+
 CHUNK = 1 << 20
 STALE_S = 24 * 3600
 PREFIX = ".tmp-"
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class DiskFull(Unavailable, OSError):
+    """No room for the bytes. An `Unavailable` for people; an `OSError` for code that can do without the file."""
 
 
 @contextmanager
-def staged(target: Path, data: bytes | Path, mode: int = 0o644) -> Iterator[Path]:
-    """A synced temporary file beside ``target`` holding ``data``; removed when the block ends, taken or not."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.parent / f"{PREFIX}{os.getpid()}-{secrets.token_hex(6)}"
+def room(where: Path) -> Iterator[None]:
+    """Turn a disk that is full, or a quota or size limit that is reached, into `DiskFull`; other errors pass."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL or isinstance(error, DiskFull):
+            raise
+        raise DiskFull(
+            f"No room to write below {where}: {os.strerror(error.errno)}.", fix=f"df -h {where}   # make room, then run again"
+        ) from error
+
+
+@contextmanager
+def staged(target: Path, data: bytes | Path, mode: int = 0o644, *, within: Path | None = None) -> Iterator[Path]:
+    """A synced temporary file holding ``data``, beside ``target`` or in ``within``; removed when the block ends, taken or not."""
+    make_folder(target.parent)
+    temporary = (within or target.parent) / f"{PREFIX}{os.getpid()}-{secrets.token_hex(6)}"
     try:
         with temporary.open("xb") as out:
             if isinstance(data, Path):
@@ -30,16 +54,36 @@ def staged(target: Path, data: bytes | Path, mode: int = 0o644) -> Iterator[Path
                         out.write(chunk)
             else:
                 out.write(data)
-            out.flush()
-            os.fchmod(out.fileno(), mode)
-            os.fsync(out.fileno())
+        settle(temporary, mode)
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def scratch(within: Path) -> Iterator[Path]:
+    """A temporary folder below ``within``, removed when the block ends; `DiskFull` when the disk fills up meanwhile."""
+    with room(within):
+        within.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=within))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def settle(path: Path, mode: int) -> None:
+    """Make a written file's bytes durable and give it its permissions. Errors the kernel met while writing surface here."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fchmod(handle, mode)
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def create(temporary: Path, target: Path) -> bool:
-    """Give a staged file its name unless the name is taken; whether it was free."""
+    """Give a settled file its name unless the name is taken; whether it was free."""
     try:
         os.link(temporary, target)
     except FileExistsError:
@@ -49,10 +93,20 @@ def create(temporary: Path, target: Path) -> bool:
 
 
 def write(target: Path, data: bytes) -> None:
-    """Write or replace a small file, atomically and durably."""
-    with staged(target, data) as temporary:
+    """Write or replace a small file, atomically and durably. Raises `DiskFull` or another `OSError`."""
+    with room(target.parent), staged(target, data) as temporary:
         temporary.replace(target)
     sync_folder(target.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and the ones above it, durably: a synced file in a folder whose own name was lost is lost."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir()
+    sync_folder(folder.parent)
 
 
 def sync_folder(folder: Path) -> None:
@@ -64,11 +118,26 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def sweep(folder: Path) -> None:
-    """Remove temporary files that a killed writer left behind more than a day ago."""
-    for path in folder.rglob(f"{PREFIX}*"):
-        try:
-            if time.time() - path.stat().st_mtime > STALE_S:
-                path.unlink(missing_ok=True)
-        except FileNotFoundError:  # another sweeper was faster
+def leftovers(folder: Path, *, deep: bool) -> Iterator[tuple[Path, int, float]]:
+    """Temporary files and folders in ``folder``, or anywhere below it: path, bytes, and when last written (seconds)."""
+    for path in folder.rglob(f"{PREFIX}*") if deep else folder.glob(f"{PREFIX}*"):
+        if any(parent.name.startswith(PREFIX) for parent in path.relative_to(folder).parents):
             continue
+        with contextlib.suppress(FileNotFoundError):  # its writer, or another sweeper, was faster
+            inside = [p.stat() for p in (path, *path.rglob("*"))] if path.is_dir() else [path.stat()]
+            yield path, sum(s.st_size for s in inside), max(s.st_mtime for s in inside)
+
+
+def sweep(folder: Path) -> None:
+    """Remove temporary files and folders directly in ``folder`` that a killed writer left more than a day ago."""
+    for path, _, written in leftovers(folder, deep=False):
+        if time.time() - written > STALE_S:
+            discard(path)
+
+
+def discard(path: Path) -> None:
+    """Remove a temporary file or folder; nothing happens where it is gone."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

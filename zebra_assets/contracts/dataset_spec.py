@@ -1,11 +1,13 @@
 """`manifests/<dataset>/dataset.yaml`: the recipe by which rows become a manifest. Written by people."""
 
+from collections.abc import Iterable
 from datetime import UTC, date, datetime, time
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
+from zebra_assets.contracts.distribution_spec import DistributionSpec
 from zebra_assets.contracts.names import Name
 from zebra_assets.contracts.noun import Noun
 from zebra_assets.contracts.yaml_source import parse
@@ -138,11 +140,19 @@ def moment(text: str) -> datetime:
 
 
 class Expectations(Noun):
-    """Bounds on the table as a whole."""
+    """Bounds on the table as a whole, and on its distance from the manifest before."""
 
     min_rows: int = Field(default=1, ge=1)
     max_rows: int | None = Field(default=None, ge=1)
     max_null_fraction: float = Field(default=1.0, ge=0, le=1, description="Per nullable column.")
+    max_null_fractions: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
+        default_factory=dict, description="For single columns, in place of max_null_fraction."
+    )
+    distribution: DistributionSpec = Field(default_factory=DistributionSpec)
+
+    def null_limit(self, column: str) -> float:
+        """The largest share of nulls that a nullable column may have."""
+        return self.max_null_fractions.get(column, self.max_null_fraction)
 
 
 class DatasetSpec(Noun):
@@ -163,7 +173,14 @@ class DatasetSpec(Noun):
 
     @model_validator(mode="after")
     def _named_columns_exist(self) -> Self:
-        for what, names in (("key", self.key), ("label.column", [self.label.column] if self.label else []), ("sensitive", self.sensitive)):
+        named: dict[str, Iterable[str]] = {
+            "key": self.key,
+            "label.column": [self.label.column] if self.label else [],
+            "sensitive": self.sensitive,
+            "expectations.max_null_fractions": self.expectations.max_null_fractions,
+            "expectations.distribution.ignore": self.expectations.distribution.ignore,
+        }
+        for what, names in named.items():
             for name in names:
                 if name not in self.columns:
                     raise ValueError(f"{what} names column {name!r}, which `columns` does not list")

@@ -68,6 +68,7 @@ class ColumnStats(Noun):
     as numpy.histogram reads them: closed below, open above, the last closed on both sides. So with few distinct values
     each is an edge and the last stands twice ([0, 1, 1] for a 0/1 column): every value is a bin of its own.
     Other columns: `values` are the most frequent values as text and `counts` their rows; `other` is the rest.
+    Small columns are exact, large ones are sketched: docs/summaries.md says where and how far off.
     """
 
     kind: Literal["numeric", "categorical"]
@@ -81,6 +82,8 @@ class ColumnStats(Noun):
     values: list[str] = Field(default_factory=list)
     counts: list[int] = Field(default_factory=list)
     other: int = 0
+    distinct: int | None = Field(default=None, description="Different values, about; None where values are hidden.")
+    error: float = Field(default=0.0, description="Share of the rows by which `counts` may be off, edge to edge; 0 is exact.")
 
 
 class Stats(Noun):

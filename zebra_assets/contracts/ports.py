@@ -3,14 +3,15 @@
 Every method may raise `Unavailable` when its store cannot be reached.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from zebra_assets.contracts.events import Event, PredictionEvent
+from zebra_assets.contracts.events import Event, LabelEvent, PredictionEvent
 from zebra_assets.contracts.manifest import Bundle, Manifest
+from zebra_assets.contracts.object_store import ObjectStore as ObjectStore
 from zebra_assets.contracts.promotion import Promotion
 from zebra_assets.contracts.run import Run
 from zebra_assets.contracts.verdicts import DriftReport, EvalReport, GateDecision
@@ -20,38 +21,6 @@ if TYPE_CHECKING:  # the nouns' floor stays free of numpy and arrow; only signat
     import pyarrow as pa
 
 Record = Run | EvalReport | GateDecision | DriftReport
-
-
-class ObjectStore(Protocol):
-    """Blobs by key (``a/b/c.parquet``); keys never start with '/' or contain '..'."""
-
-    url: str
-
-    def put(self, key: str, data: bytes | Path, *, overwrite: bool = False) -> str:
-        """Store ``data`` under ``key`` and return its URI; durable and read back when this returns.
-
-        Without ``overwrite`` the write is conditional: the same bytes already there are a success, others raise `Conflict`.
-        """
-        ...
-
-    def get(self, key: str) -> bytes:
-        """The bytes of ``key``; `NotFound` where there are none."""
-        ...
-
-    def fetch(self, key: str) -> Path:
-        """A local, read-only file with the bytes of ``key`` and its suffix (downloaded once, cached by key)."""
-        ...
-
-    def exists(self, key: str) -> bool: ...
-    def digest(self, key: str) -> str | None:
-        """sha256 of what the store itself holds now, read to the end and never from a cache; None where it holds nothing."""
-        ...
-
-    def list(self, prefix: str) -> Iterator[str]:
-        """Keys below ``prefix``, sorted."""
-        ...
-
-    def uri(self, key: str) -> str: ...
 
 
 class Manifests(Protocol):
@@ -154,6 +123,18 @@ class EventStore(Protocol):
 
     def predictions(self, model: str, *, version: str | None = None, limit: int = 5000) -> list[PredictionEvent]:
         """The newest ``limit`` predictions, oldest first."""
+        ...
+
+    def known(self, model: str, event_ids: Collection[str]) -> set[str]:
+        """Which of them are predictions of the model."""
+        ...
+
+    def requested(self, model: str, request_ids: Collection[str]) -> dict[str, list[str]]:
+        """The event ids of each request's predictions, in order of arrival; requests without any are left out."""
+        ...
+
+    def labels(self, model: str, event_ids: Collection[str]) -> dict[str, LabelEvent]:
+        """The label that holds for each of these predictions: the latest by `ts`, of one moment the last to arrive."""
         ...
 
     def count(self, model: str, type: str = "prediction_event", *, version: str | None = None) -> int: ...

@@ -6,7 +6,7 @@ pyarrow.compute: pandera costs 1.0 s of import and a pandas copy of the table, s
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -26,13 +26,17 @@ PANDAS = {"int64": "Int64", "float64": "float64", "string": "string", "bool": "b
 
 
 class Check(Noun):
-    """One rule on one column (or on the table, when `column` is None) and how it went; `count` rows broke it."""
+    """One rule on one column (or on the table, when `column` is None) and how it went; `count` rows broke it.
+
+    A broken rule of severity error stops the ingest; a warning is told beside the manifest.
+    """
 
     rule: str
     column: str | None
     passed: bool
     count: int = 0
     detail: str = ""
+    severity: Literal["error", "warn"] = "error"
 
 
 def validate(table: pa.Table, spec: DatasetSpec, came_from: pa.Array | None = None) -> list[Check]:
@@ -47,8 +51,8 @@ def validate(table: pa.Table, spec: DatasetSpec, came_from: pa.Array | None = No
 
 
 def refuse_broken(checks: list[Check], spec: DatasetSpec) -> None:
-    """Raise `DataInvalid` that lists every rule that did not pass."""
-    broken = [c for c in checks if not c.passed]
+    """Raise `DataInvalid` that lists every rule of severity error that did not pass."""
+    broken = [c for c in checks if not c.passed and c.severity == "error"]
     if not broken:
         return
     lines = [f"{f'column {c.column!r}' if c.column else 'table'}: {c.rule}: {c.detail}" for c in broken]
@@ -69,7 +73,7 @@ def _checks(table: pa.Table, spec: DatasetSpec, came_from: pa.Array | None) -> I
             rule = "label null" if name == label else "not null"
             yield _found(rule, [name], _missing_mask(values), table, spec, came_from)
         else:
-            yield _nulls_within(name, values, spec.expectations.max_null_fraction)
+            yield _nulls_within(name, values, spec.expectations.null_limit(name))
         for rule, broken in _rules(values, column):
             yield _found(rule, [name], pc.fill_null(broken, False), table, spec, came_from)
 

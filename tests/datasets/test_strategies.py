@@ -199,10 +199,19 @@ def changed(table: pa.Table, row: int, column: str, value: Any) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=table.schema)
 
 
-def test_another_word_than_a_split_is_told_with_a_guess(bench: Bench) -> None:
-    bench.put("rows.csv", csv_bytes(changed(parted(), 5, "part", "trian")))
+def test_another_word_than_a_split_is_told_with_its_row_beside_all_other_broken_rules(bench: Bench) -> None:
+    table = changed(changed(parted(), 5, "part", "trian"), 7, "visits", -1)
+    bench.put("rows.csv", csv_bytes(table))
+    columns = COLUMNS | {"part": {"dtype": "string"}, "shop": {"dtype": "int64"}, "visits": {"dtype": "int64", "min": 0}}
+    with pytest.raises(DataInvalid) as caught:
+        bench.ingest(explicit(columns=columns))
+    assert "column 'part': one of train, valid, test: 1 rows: row 6 ('trian')" in caught.value.message
+    assert "column 'visits': min 0: 1 rows: row 8 (-1)" in caught.value.message
+
+
+def test_rows_that_name_no_split_are_never_dealt() -> None:
     with pytest.raises(DataInvalid, match=r"1 other values: 'trian'\. Did you mean 'train'"):
-        bench.ingest(explicit())
+        assign(changed(parted(), 5, "part", "trian"), ["id"], explicit().splits, column="part")
 
 
 def test_a_group_in_two_splits_is_a_leak_and_nothing_is_written(bench: Bench) -> None:

@@ -7,7 +7,8 @@ import pytest
 from tests.datasets.conftest import COLUMNS, Bench, csv_bytes, people, recipe
 from zebra_assets.contracts.dataset_spec import load_dataset_spec
 from zebra_assets.datasets.ingest import read_source
-from zebra_assets.datasets.validate import pandera_schema, validate
+from zebra_assets.datasets.pandera_schema import pandera_schema
+from zebra_assets.datasets.validate import validate
 
 RULES = COLUMNS | {
     "visits": {"dtype": "int64", "min": 0, "max": 10_000, "unique": True},

@@ -10,6 +10,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, field_validator, mode
 from zebra_assets.contracts.distribution_spec import DistributionSpec
 from zebra_assets.contracts.names import Name
 from zebra_assets.contracts.noun import Noun
+from zebra_assets.contracts.row_rule import Condition, read_rule
 from zebra_assets.contracts.yaml_source import parse
 from zebra_assets.errors import SpecInvalid
 
@@ -35,18 +36,44 @@ class ColumnSpec(Noun):
     dtype: Dtype
     nullable: bool = False
     unique: bool = False
-    min: float | None = None
-    max: float | None = None
+    min: float | None = Field(default=None, allow_inf_nan=False)
+    max: float | None = Field(default=None, allow_inf_nan=False)
     values: list[str | int | bool] | None = Field(default=None, description="The only values allowed.")
+    pattern: str | None = Field(default=None, max_length=1000, description="Regular expression (RE2) that a whole text must match.")
+    min_length: int | None = Field(default=None, ge=0, description="Of a text, in characters.")
+    max_length: int | None = Field(default=None, ge=0, description="Of a text, in characters.")
     description: str = ""
+
+    @field_validator("pattern")
+    @classmethod
+    def _pattern_compiles(cls, pattern: str | None) -> str | None:
+        if pattern is not None:
+            import pyarrow as pa  # its RE2 judges, because it will match: linear time, no lookaround, no backreferences
+            import pyarrow.compute as pc
+
+            try:  # by itself and anchored: "a)|(b" is a pattern only within parentheses
+                for tried in (pattern, anchored(pattern)):
+                    pc.match_substring_regex(pa.array([""]), tried)
+            except pa.ArrowInvalid as error:
+                raise ValueError(f"is no RE2 pattern: {str(error).removeprefix('Invalid regular expression: ')}") from error
+        return pattern
 
     @model_validator(mode="after")
     def _rules_fit_the_dtype(self) -> Self:
         if (self.min is not None or self.max is not None) and self.dtype not in ("int64", "float64"):
             raise ValueError(f"min and max are for numbers; the column is {self.dtype}")
+        if self.dtype != "string" and (self.pattern, self.min_length, self.max_length) != (None, None, None):
+            raise ValueError(f"pattern, min_length and max_length are for text; the column is {self.dtype}")
+        if self.min_length is not None and self.max_length is not None and self.min_length > self.max_length:
+            raise ValueError(f"min_length {self.min_length} is above max_length {self.max_length}")
         if self.values is not None and not all(fits(value, self.dtype) for value in self.values):
             raise ValueError(f"`values` must all be {self.dtype} values; quote text, and only text")
         return self
+
+
+def anchored(pattern: str) -> str:
+    """The RE2 expression that matches where ``pattern`` matches a text from its first to its last character."""
+    return rf"\A(?:{pattern})\z"
 
 
 def fits(value: str | int | bool, dtype: Dtype) -> bool:
@@ -167,6 +194,9 @@ class DatasetSpec(Noun):
     label: LabelSpec | None = None
     key: list[str] = Field(default_factory=list, description="Columns that identify a row; their order is the canonical order of rows.")
     splits: SplitSpec = Field(default_factory=SplitSpec)
+    rules: list[str] = Field(
+        default_factory=list, max_length=200, description="Conditions across a row's columns, as `start <= end`; null on a side passes."
+    )
     expectations: Expectations = Field(default_factory=Expectations)
     sensitive: list[str] = Field(default_factory=list, description="Columns whose values are masked in messages.")
     schedule: str = Field(default="0 */6 * * *", description="Cron line of the regular ingest.")
@@ -213,6 +243,19 @@ class DatasetSpec(Noun):
         if splits.strategy == "explicit" and column in self.sensitive:
             raise ValueError(f"splits.column {column!r} holds names of splits and cannot be sensitive")
         return self
+
+    @model_validator(mode="after")
+    def _rules_can_be_read(self) -> Self:
+        try:
+            self.conditions()
+        except ValueError as error:
+            raise ValueError(f"rules cannot be read: {error}") from error
+        return self
+
+    def conditions(self) -> list[Condition]:
+        """`rules`, read."""
+        dtypes = {name: column.dtype for name, column in self.columns.items()}
+        return [read_rule(text, dtypes) for text in self.rules]
 
     @property
     def split_column(self) -> str | None:

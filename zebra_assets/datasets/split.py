@@ -1,28 +1,73 @@
 """Which split a row belongs to: by default a hash of its key, so that it stays where it is when other rows come or go.
 
-The hash is ours (`row_hashes`, splitmix64 over 64-bit words), because it must give the same split on every platform and
-with every library version for as long as manifests live; tests hold its vectors. Called by `ingest`; whether splits leak into each
-other is in `leaks`.
+`plan` tells how a recipe divides, block by block and on any machine; only stratified must have seen all rows before it can
+deal the first. The hash itself is in `row_hash`, exact shares per stratum in `strata`, and whether splits leak into each other
+in `leaks`. Called by `ingest`.
 """
 
-from itertools import pairwise
+from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from zebra_assets.contracts.dataset_spec import SPLITS, SplitName, SplitSpec, moment
-from zebra_assets.contracts.digest import sha256
+from zebra_assets.contracts.dataset_spec import SPLITS, DatasetSpec, SplitName, SplitSpec, moment
+from zebra_assets.datasets.row_hash import Words
+from zebra_assets.datasets.row_hash import row_hashes as row_hashes  # also under this name, to `diff`
+from zebra_assets.datasets.row_hash import splitmix64 as splitmix64
+from zebra_assets.datasets.strata import Strata
 from zebra_assets.errors import DataInvalid, did_you_mean
 
-Words = np.ndarray[Any, np.dtype[np.uint64]]
-_NULL = np.uint64(0xA5A5A5A5A5A5A5A5)
-_GOLDEN, _MIX1, _MIX2 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+Numbers = np.ndarray[Any, np.dtype[np.integer[Any]]]
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+Masks = dict[SplitName, pa.BooleanArray]
 
 
-def assign(table: pa.Table, key: list[str], spec: SplitSpec, *, column: str | None = None) -> dict[SplitName, pa.Array]:
-    """Row masks by split, in the order train, valid, test; each row is in exactly one.
+class SplitPlan(ABC):
+    """How rows are divided: `assign` block after block, in any order; where `needs_pass`, first `observe` all and `settle`.
+
+    Small and picklable once settled. `names` are the splits that every answer tells of, in the order train, valid, test;
+    `required` those of them that a manifest must have rows in.
+    """
+
+    needs_pass = False
+
+    def __init__(self, names: tuple[SplitName, ...]) -> None:
+        self.names = names
+        self.required = names
+
+    def observe(self, block: pa.Table) -> None:  # noqa: B027 # most strategies have nothing to learn
+        """Take note of a block on the first pass; the order of blocks does not matter."""
+
+    def settle(self) -> None:  # noqa: B027
+        """The first pass is over."""
+
+    @abstractmethod
+    def assign(self, block: pa.Table, first_row: int = 0) -> Masks:
+        """Row masks by split; each row is in exactly one. ``first_row``, the block's place, is of no consequence to any strategy.
+
+        Raises:
+            DataInvalid: strategy explicit, and a row names no split.
+        """
+
+    def _masks(self, at: Numbers) -> Masks:
+        """From each row's place in `names`."""
+        return {name: pa.array(at == i) for i, name in enumerate(self.names)}
+
+
+def plan(spec: DatasetSpec, *, scratch: Path | None = None) -> SplitPlan:
+    """How a recipe divides its rows.
+
+    Args:
+        scratch: folder where stratified, on its first pass, keeps 16 bytes a row; None keeps them in memory.
+    """
+    return _plan(spec.splits, spec.key, spec.split_column, scratch)
+
+
+def assign(table: pa.Table, key: list[str], spec: SplitSpec, *, column: str | None = None) -> Masks:
+    """Row masks by split of a whole table; explicit leaves out splits but train that no row names.
 
     Args:
         table: canonical columns (see `dtypes.ARROW`).
@@ -32,112 +77,94 @@ def assign(table: pa.Table, key: list[str], spec: SplitSpec, *, column: str | No
     Raises:
         DataInvalid: strategy explicit, and a row names no split.
     """
+    how = _plan(spec, key, column, None)
+    if how.needs_pass:
+        how.observe(table)
+        how.settle()
+    return {name: mask for name, mask in how.assign(table).items() if name in how.required or mask.true_count}
+
+
+def _plan(spec: SplitSpec, key: list[str], column: str | None, scratch: Path | None) -> SplitPlan:
     if spec.strategy == "explicit":
-        return _named(table[column])
+        return _Named(str(column))
     if spec.strategy == "time":
-        return _dated(table[column], spec)
-    deciding = spec.groups if spec.strategy == "group" else key
-    hashes = row_hashes(table.select(deciding or table.column_names), spec.salt)
-    names = [name for name in SPLITS if name in spec.fractions]
-    upper = np.cumsum([spec.fractions[name] for name in names])[:-1]  # the last split takes the rest, rounding included
+        return _Dated(spec, str(column))
     if spec.strategy == "stratified":
-        at = _dealt(hashes, table[column], upper)
-    else:
-        at = np.searchsorted(upper, (hashes >> np.uint64(11)).astype(np.float64) * 2.0**-53, side="right")
-    return {name: pa.array(at == i) for i, name in enumerate(names)}
+        return _Stratified(spec, key, str(column), scratch)
+    return _Hashed(spec, spec.groups if spec.strategy == "group" else key)
 
 
-def _dealt(hashes: Words, strata: pa.ChunkedArray, upper: "np.ndarray[Any, np.dtype[np.float64]]") -> "np.ndarray[Any, np.dtype[np.int64]]":
-    """The split's number per row: each stratum's rows in hash order, cut at its rounded shares; equal hashes stay together."""
-    codes = pc.dictionary_encode(strata).combine_chunks().indices.to_numpy()
-    at = np.zeros(len(hashes), dtype=np.int64)
-    order = np.lexsort((hashes, codes))
-    bounds = np.flatnonzero(np.diff(codes[order], prepend=-1, append=-1))
-    for start, stop in pairwise(bounds):
-        rows = order[start:stop]
-        _, first, which = np.unique(hashes[rows], return_index=True, return_inverse=True)
-        at[rows] = np.searchsorted(np.floor(upper * len(rows) + 0.5), first[which], side="right")
-    return at
+class _Hashed(SplitPlan):
+    """hash and group: the row's hash, as a share of 1, against the fractions."""
+
+    def __init__(self, spec: SplitSpec, deciding: list[str]) -> None:
+        super().__init__(tuple(name for name in SPLITS if name in spec.fractions))
+        self._deciding, self._salt = deciding, spec.salt
+        # The last split takes the rest, rounding included.
+        self._upper: Floats = np.cumsum([spec.fractions[name] for name in self.names])[:-1]
+
+    def _hashes(self, block: pa.Table) -> Words:
+        return row_hashes(block.select(self._deciding) if self._deciding else block, self._salt)
+
+    def assign(self, block: pa.Table, first_row: int = 0) -> Masks:
+        share = (self._hashes(block) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+        at = np.zeros(len(share), dtype=np.int8)
+        for upper in self._upper:
+            at += share >= upper
+        return self._masks(at)
 
 
-def _named(values: pa.ChunkedArray) -> dict[SplitName, pa.Array]:
-    strange = values.filter(pc.invert(pc.is_in(values, pa.array(SPLITS)))).unique().to_pylist()
-    if strange:
-        shown = ", ".join(f"{value!r}.{did_you_mean(str(value), list(SPLITS))}".removesuffix(".") for value in strange[:5])
-        raise DataInvalid(
-            f"The column that names splits holds {len(strange):,} other values: {shown}",
-            fix=f"write one of {', '.join(SPLITS)} into every row",
-        )
-    masks = {name: pc.equal(values, name).combine_chunks() for name in SPLITS}
-    return {name: mask for name, mask in masks.items() if name == "train" or mask.true_count}
+class _Stratified(_Hashed):
+    """stratified: rows in hash order within each value of a column, cut at exact shares."""
+
+    needs_pass = True
+
+    def __init__(self, spec: SplitSpec, key: list[str], column: str, scratch: Path | None) -> None:
+        super().__init__(spec, key)
+        self._column, self._strata = column, Strata(self._upper, scratch)
+
+    def observe(self, block: pa.Table) -> None:
+        self._strata.observe(self._hashes(block), block[self._column])
+
+    def settle(self) -> None:
+        self._strata.settle()
+
+    def assign(self, block: pa.Table, first_row: int = 0) -> Masks:
+        return self._masks(self._strata.deal(self._hashes(block), block[self._column]))
 
 
-def _dated(values: pa.ChunkedArray, spec: SplitSpec) -> dict[SplitName, pa.Array]:
-    names: list[SplitName] = ["train", *(name for name in SPLITS if name in spec.cuts)]
-    begins = [pa.scalar(moment(spec.cuts[name]), pa.timestamp("us", tz="UTC")) for name in names[1:]]
-    moments = values.cast(pa.timestamp("us")).cast(pa.timestamp("us", tz="UTC")) if values.type == pa.date32() else values
-    at = np.zeros(len(values), dtype=np.int64)
-    for begin in begins:  # they ascend
-        at += pc.greater_equal(moments, begin).to_numpy()
-    return {name: pa.array(at == i) for i, name in enumerate(names)}
+class _Named(SplitPlan):
+    """explicit: a column says it."""
+
+    def __init__(self, column: str) -> None:
+        super().__init__(SPLITS)
+        self._column = column
+        self.required = ("train",)
+
+    def assign(self, block: pa.Table, first_row: int = 0) -> Masks:
+        values = block[self._column]
+        strange = values.filter(pc.invert(pc.is_in(values, pa.array(SPLITS)))).unique().to_pylist()
+        if strange:
+            shown = ", ".join(f"{value!r}.{did_you_mean(str(value), list(SPLITS))}".removesuffix(".") for value in strange[:5])
+            raise DataInvalid(
+                f"The column that names splits holds {len(strange):,} other values: {shown}",
+                fix=f"write one of {', '.join(SPLITS)} into every row",
+            )
+        return {name: pc.equal(values, name).combine_chunks() for name in SPLITS}
 
 
-def row_hashes(table: pa.Table, salt: str = "") -> Words:
-    """One 64-bit hash per row, over the row's values in column order.
+class _Dated(SplitPlan):
+    """time: cuts on a date or timestamp column; what stands at a cut belongs to the split that begins there."""
 
-    h = first 8 bytes (big-endian) of sha256(salt); for each 64-bit word w of each column: h = splitmix64(h xor w). A
-    number is one word (two's complement, IEEE bits with one NaN and one zero, days, microseconds); a text is its byte
-    length, then its UTF-8 bytes in little-endian words, the last one zero-padded; null is the word 0xa5a5a5a5a5a5a5a5.
-    """
-    hashes = np.full(table.num_rows, int(sha256(salt.encode())[:16], 16), dtype=np.uint64)
-    for column in table.columns:
-        start = 0
-        for chunk in column.chunks:
-            part = hashes[start : start + len(chunk)]
-            (_fold_text if chunk.type == pa.string() else _fold_numbers)(part, chunk)
-            start += len(chunk)
-    return hashes
+    def __init__(self, spec: SplitSpec, column: str) -> None:
+        super().__init__(("train", *(name for name in SPLITS if name in spec.cuts)))
+        self._column = column
+        self._begins = [moment(spec.cuts[name]) for name in self.names[1:]]  # they ascend
 
-
-def splitmix64(x: Words) -> Words:
-    """Sebastiano Vigna's finaliser (public domain, prng.di.unimi.it/splitmix64.c), element by element."""
-    x = x + _GOLDEN
-    x = (x ^ (x >> np.uint64(30))) * _MIX1
-    x = (x ^ (x >> np.uint64(27))) * _MIX2
-    return x ^ (x >> np.uint64(31))
-
-
-def _fold_numbers(hashes: Words, values: pa.Array) -> None:
-    if values.type == pa.float64():
-        floats = pc.fill_null(values, 0.0).to_numpy(zero_copy_only=False) + 0.0
-        floats[np.isnan(floats)] = np.nan
-        words = floats.view(np.uint64)
-    else:
-        if values.type != pa.int64():
-            values = values.cast(pa.int32()) if values.type == pa.date32() else values
-            values = values.cast(pa.int64())
-        words = pc.fill_null(values, 0).to_numpy(zero_copy_only=False).astype(np.int64).view(np.uint64)
-    hashes[:] = splitmix64(hashes ^ _nulled(words, values))
-
-
-def _fold_text(hashes: Words, values: pa.Array) -> None:
-    filled = pc.fill_null(values, "")
-    if not len(filled):
-        return
-    _, offsets_buffer, data = filled.buffers()
-    offsets = np.frombuffer(offsets_buffer, np.int32, len(filled) + 1, filled.offset * 4).astype(np.int64)
-    starts, lengths = offsets[:-1], np.diff(offsets)
-    hashes[:] = splitmix64(hashes ^ _nulled(lengths.astype(np.uint64), values))
-    text = (data.to_pybytes() if data is not None else b"") + bytes(8)
-    words = np.ndarray((len(text) - 7,), "<u8", text, strides=(1,))  # the word that starts at any byte
-    rows, at = np.flatnonzero(lengths > 0), 0
-    while len(rows):
-        left = np.minimum(lengths[rows] - at, 8).astype(np.uint64)
-        mask = np.uint64(0xFFFFFFFFFFFFFFFF) >> ((np.uint64(8) - left) * np.uint64(8))
-        hashes[rows] = splitmix64(hashes[rows] ^ (words[starts[rows] + at] & mask))
-        at += 8
-        rows = rows[lengths[rows] > at]
-
-
-def _nulled(words: Words, values: pa.Array) -> Words:
-    return words if values.null_count == 0 else np.where(values.is_valid().to_numpy(zero_copy_only=False), words, _NULL)
+    def assign(self, block: pa.Table, first_row: int = 0) -> Masks:
+        values = block[self._column]
+        moments = values.cast(pa.timestamp("us")).cast(pa.timestamp("us", tz="UTC")) if values.type == pa.date32() else values
+        at = np.zeros(len(values), dtype=np.int8)
+        for begin in self._begins:
+            at += pc.greater_equal(moments, pa.scalar(begin, pa.timestamp("us", tz="UTC"))).to_numpy()
+        return self._masks(at)

@@ -20,18 +20,24 @@ from zebra_assets import kinds
 from zebra_assets.contracts.dataset_spec import SPLITS, DatasetSpec
 from zebra_assets.contracts.manifest import Artifact, Column, Hashes, Manifest, Schema, Source, Stats, content_of, manifest_id
 from zebra_assets.contracts.noun import now
+from zebra_assets.contracts.object_store import Blob
 from zebra_assets.contracts.ports import Manifests, ObjectStore
 from zebra_assets.datasets.blocks import BLOCK_ROWS
 from zebra_assets.datasets.connector import Connector, match_columns
+from zebra_assets.datasets.distribution import distribution_checks
 from zebra_assets.datasets.engine import Engine
+from zebra_assets.datasets.leaks import refuse
 from zebra_assets.datasets.order import Replay, in_order
 from zebra_assets.datasets.receipts import any_receipts, find_receipt, leave_receipt
-from zebra_assets.datasets.split import plan
-from zebra_assets.datasets.stream import OutOfOrder, blocks
+from zebra_assets.datasets.recall import Origins, Recall
+from zebra_assets.datasets.seen import Seen, questions
+from zebra_assets.datasets.split import SplitPlan
+from zebra_assets.datasets.split import plan as split_plan
+from zebra_assets.datasets.stream import Block, OutOfOrder, blocks, twice
 from zebra_assets.datasets.table import Caster
 from zebra_assets.datasets.validate import Check, conclude, refuse_broken
 from zebra_assets.datasets.whole import Whole, gather
-from zebra_assets.datasets.work import Job, Piece
+from zebra_assets.datasets.work import Done, Job, Piece
 from zebra_assets.errors import DataInvalid, NotFound
 
 log = logging.getLogger(__name__)
@@ -89,18 +95,19 @@ def ingest(
         return Ingested(unchanged, created=False, seconds=time.monotonic() - began, checks=[], read=False)
     engine = engine or kinds.find("engine", "threads")()
     with store.scratch() as scratch:
-        whole = _work(spec, connector, project, engine, scratch, None if engine.shares_disk else store, progress)
-        progress("check", whole.rows)
-        checks = conclude(whole.findings, spec)
-        refuse_broken(checks, spec)
-        _refuse_empty_splits(whole, spec)
+        work = _Work(spec, connector, project, engine, scratch, store, progress)
+        whole, checks = work.done()
         manifest = _manifest(spec, connector, whole)
         found = _committed(manifests, store, manifest.id)
         created, stored = False, 0
         if found is None:
-            artifacts, stored = _store(whole.pieces, store, scratch, progress)
+            before = next(iter(manifests.list(spec.name)), None)
+            if before is not None:
+                checks += distribution_checks(before.stats, manifest.stats, spec)
+                refuse_broken(checks, spec)
+            artifacts, stored = _store(whole.pieces, before, store, work.folder, progress)
             progress("commit", None)
-            created = manifests.commit(manifest.model_copy(update={"artifacts": artifacts}))
+            created = manifests.commit(manifest.model_copy(update={"artifacts": artifacts}), present={a.key for a in artifacts})
             found = manifests.get(manifest.id)
     revision = connector.revision()
     if revision is not None:
@@ -138,33 +145,79 @@ def _unchanged(spec: DatasetSpec, connector: Connector, store: ObjectStore, mani
     return _committed(manifests, store, known) if known is not None else None
 
 
-def _work(
-    spec: DatasetSpec, connector: Connector, project: Path, engine: Engine, scratch: Path, upload: ObjectStore | None, progress: Progress
-) -> Whole:
-    """Have all blocks worked on; a source that turns out not to stand in key order is sorted, and read again if it is large."""
-    job = Job(spec, plan(spec), scratch / "pieces", upload)
-    job.folder.mkdir()
-    caster = Caster(spec)
-    replay = Replay(_cast(spec, connector, project, caster, progress))
-    try:
-        whole = gather(engine.run(job, blocks(replay, spec.key)), spec)
-    except OutOfOrder:
-        progress("order", None)
-        for path in job.folder.iterdir():
-            path.unlink()
-        again = replay.again()
-        if again is None:
-            log.info("%s does not hand its rows over in key order; it is read again and sorted on disk", connector.location())
-            caster = Caster(spec)
-            again = _cast(spec, connector, project, caster, progress)
-        ordered = in_order(again, spec.key, scratch)
-        whole = gather(engine.run(job, blocks(ordered, spec.key, positions=True)), spec)
-    caster.finish()
-    if not caster.rows:
-        raise DataInvalid(
-            f"Dataset '{spec.name}': {connector.location()} has no rows.", fix="fill the source, then: mlops ingest " + spec.name
-        )
-    return whole
+@dataclass
+class _Work:
+    """One ingest's way from the source to pieces in scratch."""
+
+    spec: DatasetSpec
+    connector: Connector
+    project: Path
+    engine: Engine
+    scratch: Path
+    store: ObjectStore
+    progress: Progress
+
+    @property
+    def folder(self) -> Path:
+        """Where pieces wait for the verdict."""
+        return self.scratch / "pieces"
+
+    def done(self) -> tuple[Whole, list[Check]]:
+        """All blocks worked on, and nothing found that forbids a manifest.
+
+        Raises:
+            DataInvalid: something was.
+        """
+        self.folder.mkdir()
+        caster = Caster(self.spec)
+        replay = Replay(self._cast(caster))
+        try:
+            whole, checks = self._judged(caster, blocks(replay, self.spec.key))
+        except OutOfOrder:
+            self.progress("order", None)
+            for path in self.folder.iterdir():
+                path.unlink()
+            again = replay.again()
+            if again is None:
+                log.info("%s does not hand its rows over in key order; it is read again and sorted on disk", self.connector.location())
+                caster = Caster(self.spec)
+                again = self._cast(caster)
+            ordered = in_order(again, self.spec.key, self.scratch)
+            whole, checks = self._judged(caster, blocks(ordered, self.spec.key, positions=True))
+        return whole, checks
+
+    def _judged(self, caster: Caster, found: Iterator[Block]) -> tuple[Whole, list[Check]]:
+        spec, asked = self.spec, questions(self.spec)
+        plan = split_plan(spec, scratch=self.scratch)
+        origins, recall = Origins(self.scratch), Recall(self.folder, self.store)
+        if plan.needs_pass:
+            found = twice(found, plan.observe, self.scratch, then=plan.settle)
+        if asked:
+            found = origins.noting(found)
+        job = Job(spec, plan, self.folder, asked, None if self.engine.shares_disk else self.store)
+        with Seen(asked, spec, self.scratch) as seen:
+
+            def note(done: Done) -> None:
+                seen.add(done.marks)
+                if asked:
+                    recall.note(done)
+
+            whole = gather(self.engine.run(job, found), spec, note)
+            caster.finish()
+            if not caster.rows:
+                raise DataInvalid(
+                    f"Dataset '{spec.name}': {self.connector.location()} has no rows.",
+                    fix="fill the source, then: mlops ingest " + spec.name,
+                )
+            self.progress("check", whole.rows)
+            checks = conclude(whole.findings, spec, repeats=seen.repeats(recall, origins))
+            refuse_broken(checks, spec)
+            _refuse_empty_splits(whole, plan, spec)
+            refuse(seen.leaks(recall), spec)
+        return whole, checks
+
+    def _cast(self, caster: Caster) -> Iterator[pa.RecordBatch]:
+        return _cast(self.spec, self.connector, self.project, caster, self.progress)
 
 
 def _cast(spec: DatasetSpec, connector: Connector, project: Path, caster: Caster, progress: Progress) -> Iterator[pa.RecordBatch]:
@@ -221,10 +274,9 @@ def _committed(manifests: Manifests, store: ObjectStore, name: str) -> Manifest 
     return found if all(store.exists(a.key) for a in found.artifacts) else None
 
 
-def _refuse_empty_splits(whole: Whole, spec: DatasetSpec) -> None:
-    expected = {"explicit": ["train"], "time": ["train", *spec.splits.cuts]}.get(spec.splits.strategy, list(spec.splits.fractions))
+def _refuse_empty_splits(whole: Whole, plan: SplitPlan, spec: DatasetSpec) -> None:
     have = whole.rows_by_split()
-    empty = [name for name in expected if name not in have]
+    empty = [name for name in plan.required if name not in have]
     if empty:
         raise DataInvalid(
             f"Dataset '{spec.name}': of {whole.rows:,} rows none falls into split {' or '.join(empty)}.",
@@ -232,18 +284,27 @@ def _refuse_empty_splits(whole: Whole, spec: DatasetSpec) -> None:
         )
 
 
-def _store(pieces: list[Piece], store: ObjectStore, scratch: Path, progress: Progress) -> tuple[list[Artifact], int]:
-    """Make blobs of the pieces; the artifacts in order of split and block, and how many bytes are new."""
-    written = stored = 0
-    artifacts = []
-    progress("write", 0)
-    for piece in sorted(pieces, key=lambda p: (SPLITS.index(p.split), p.block)):
-        path = scratch / "pieces" / f"{piece.digest}.parquet"
-        stored += 0 if store.exists(piece.key) else piece.bytes
-        uri = store.put(piece.key, path)
-        artifacts.append(
-            Artifact(split=piece.split, block=piece.block, key=piece.key, uri=uri, digest=piece.digest, bytes=piece.bytes, rows=piece.rows)
-        )
-        written += piece.rows
+def _store(
+    pieces: list[Piece], before: Manifest | None, store: ObjectStore, folder: Path, progress: Progress
+) -> tuple[list[Artifact], int]:
+    """Make blobs of the pieces; the artifacts in order of split and block, and how many bytes were new.
+
+    What the manifest before names, too, is not sent again, only kept from the collector.
+    """
+    pieces = sorted(pieces, key=lambda p: (SPLITS.index(p.split), p.block))
+    known = {a.key for a in before.artifacts} if before else set()
+    shared = [p.key for p in pieces if p.key in known]
+    gone = set(store.renew(shared)) if shared else set()
+    new = {p.key: p for p in pieces if p.key not in known or p.key in gone}
+    written = 0
+
+    def tell(size: int) -> None:
+        nonlocal written
+        written += size
         progress("write", written)
-    return artifacts, stored
+
+    progress("write", 0)
+    store.put_many((Blob(p.key, folder / f"{p.digest}.parquet", p.digest) for p in new.values()), tell)
+    return [
+        Artifact(split=p.split, block=p.block, key=p.key, uri=store.uri(p.key), digest=p.digest, bytes=p.bytes, rows=p.rows) for p in pieces
+    ], sum(p.bytes for p in new.values())

@@ -5,8 +5,9 @@ thread, a process or a machine. Only a few blocks are in memory at a time, whate
 `ingest`; putting rows in order that did not come so is `order`'s.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -95,3 +96,28 @@ def _last(keys: pa.Table) -> pa.Table:
     """The last row, copied: a slice would keep the whole block in memory."""
     return keys.take([keys.num_rows - 1])
 
+
+
+def twice(found: Iterable[Block], look: Callable[[pa.Table], object], folder: Path, *, then: Callable[[], object]) -> Iterator[Block]:
+    """The same blocks, after ``look`` has seen all of them and ``then`` was called: for what must know the whole before it can judge a block.
+
+    Args:
+        folder: where the rows wait, once, compressed.
+    """
+    path, outlines = folder / "twice.arrow", []
+    options = pa.ipc.IpcWriteOptions(compression="lz4")
+    with pa.OSFile(str(path), "wb") as out:
+        writer = None
+        for block in found:
+            look(block.rows)
+            writer = writer or pa.ipc.new_file(out, block.rows.schema, options=options)
+            writer.write_table(block.rows)
+            outlines.append(replace(block, rows=block.rows.slice(0, 0)))
+        if writer is None:
+            return
+        writer.close()
+    then()
+    with pa.memory_map(str(path)) as source:
+        reader = pa.ipc.open_file(source)
+        for outline in outlines:
+            yield replace(outline, rows=pa.Table.from_batches([reader.get_batch(outline.number)]))

@@ -1,11 +1,11 @@
 """What the row blocks of one dataset come to together: the rows' digests in order, their files, and what was found in them."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from zebra_assets.contracts.dataset_spec import SPLITS, DatasetSpec
+from zebra_assets.datasets.findings import Findings
 from zebra_assets.datasets.summary import Summary
-from zebra_assets.datasets.validate import Findings
 from zebra_assets.datasets.work import Done, Piece
 
 
@@ -25,10 +25,11 @@ class Whole:
         return {name: count for name, count in counts.items() if count}
 
 
-def gather(dones: Iterable[Done], spec: DatasetSpec) -> Whole:
-    """Add up what blocks came to, in their order."""
+def gather(dones: Iterable[Done], spec: DatasetSpec, note: Callable[[Done], object]) -> Whole:
+    """Add up what blocks came to, in their order; ``note`` sees each of them."""
     whole = Whole(Findings(), Summary(spec))
     for done in dones:
+        note(done)
         whole.findings.merge(done.findings)
         whole.summary.merge(done.summary)
         whole.rows += done.rows

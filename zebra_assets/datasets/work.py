@@ -5,7 +5,6 @@ on other machines (`engines`). Nothing it does depends on other blocks. Called b
 """
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,13 +14,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from zebra_assets.contracts.dataset_spec import DatasetSpec, SplitName
+from zebra_assets.contracts.object_store import blob_key
 from zebra_assets.contracts.ports import ObjectStore
 from zebra_assets.datasets.blocks import block_digest
+from zebra_assets.datasets.cells import truths
+from zebra_assets.datasets.findings import Findings
+from zebra_assets.datasets.seen import Marks, Question, marks
 from zebra_assets.datasets.split import SplitPlan
 from zebra_assets.datasets.stream import Block
 from zebra_assets.datasets.summary import Summary
 from zebra_assets.datasets.table import schema_of
-from zebra_assets.datasets.validate import Findings, examine
+from zebra_assets.datasets.validate import examine
 
 SAMPLE = 4096
 REPEATED = 0.5  # below this share of distinct texts in a sample a dictionary pays; on numbers and keys it costs 3 times the time
@@ -40,7 +43,7 @@ class Piece:
     @property
     def key(self) -> str:
         """Its key in the object store."""
-        return f"blobs/sha256/{self.digest[:2]}/{self.digest}.parquet"
+        return blob_key(self.digest)
 
 
 @dataclass
@@ -53,8 +56,10 @@ class Done:
     pieces: list[Piece]
     findings: Findings
     summary: Summary
-    facts: dict[str, np.ndarray] = field(default_factory=dict)
-    """Row hashes that only the whole can judge: see `validate.facts_of` and `leaks`."""
+    marks: Marks = field(default_factory=list)
+    """Row hashes, for what only the whole can answer."""
+    order: bytes = b""
+    """Each row's piece, a byte a row, where such questions are asked."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +68,14 @@ class Job:
 
     Args:
         folder: where pieces are written, each under its digest.
+        asked: what only the whole can answer.
         store: where pieces go at once, for workers whose disk nobody else sees; None leaves them in the folder.
     """
 
     spec: DatasetSpec
     plan: SplitPlan
     folder: Path
+    asked: list[Question]
     store: ObjectStore | None = None
 
     def __call__(self, block: Block) -> Done:
@@ -80,7 +87,11 @@ class Job:
         if rows["train"].num_rows:
             summary.add(rows["train"])
         pieces = [self._write(block.number, name, table) for name, table in rows.items() if table.num_rows]
-        return Done(block.number, block.rows.num_rows, block_digest(block.rows), pieces, findings, summary, self._facts(block, masks))
+        done = Done(block.number, block.rows.num_rows, block_digest(block.rows), pieces, findings, summary)
+        if self.asked:
+            done.marks = marks(block.rows, self.asked, first_row=block.first_row, masks=masks)
+            done.order = sum(truths(mask).astype(np.uint8) * np.uint8(i) for i, mask in enumerate(masks.values())).tobytes()
+        return done
 
     def _write(self, number: int, split: SplitName, rows: pa.Table) -> Piece:
         out = pa.BufferOutputStream()
@@ -95,9 +106,6 @@ class Job:
             self.store.put(piece.key, path)
             path.unlink()
         return piece
-
-    def _facts(self, block: Block, masks: Mapping[SplitName, pa.Array]) -> dict[str, np.ndarray]:
-        return {}
 
 
 def _stored(rows: pa.Table, spec: DatasetSpec) -> pa.Schema:

@@ -19,12 +19,13 @@ from zebra_assets.contracts.ports import ObjectStore
 from zebra_assets.datasets.blocks import block_digest
 from zebra_assets.datasets.cells import truths
 from zebra_assets.datasets.findings import Findings
-from zebra_assets.datasets.seen import Marks, Question, marks
+from zebra_assets.datasets.seen import Marks, Masks, Question, marks
 from zebra_assets.datasets.split import SplitPlan
 from zebra_assets.datasets.stream import Block
 from zebra_assets.datasets.summary import Summary
 from zebra_assets.datasets.table import schema_of
 from zebra_assets.datasets.validate import examine
+from zebra_assets.errors import DataInvalid
 
 SAMPLE = 4096
 REPEATED = 0.5  # below this share of distinct texts in a sample a dictionary pays; on numbers and keys it costs 3 times the time
@@ -81,7 +82,7 @@ class Job:
     def __call__(self, block: Block) -> Done:
         spec = self.spec
         findings = examine(block.rows, spec, first_row=block.first_row, came_from=block.came_from, before=block.before)
-        masks = self.plan.assign(block.rows, block.first_row)
+        masks = self._divided(block, findings)
         rows = {name: block.rows.filter(mask) for name, mask in masks.items()}
         summary = Summary(spec)
         if rows["train"].num_rows:
@@ -92,6 +93,15 @@ class Job:
             done.marks = marks(block.rows, self.asked, first_row=block.first_row, masks=masks)
             done.order = sum(truths(mask).astype(np.uint8) * np.uint8(i) for i, mask in enumerate(masks.values())).tobytes()
         return done
+
+    def _divided(self, block: Block, findings: Findings) -> Masks:
+        try:
+            return self.plan.assign(block.rows, block.first_row)
+        except DataInvalid:
+            if not findings.broken:
+                raise
+            # The whole will be refused with all that is broken; until then its rows must be somewhere.
+            return {"train": pa.array(np.ones(block.rows.num_rows, dtype=bool))}
 
     def _write(self, number: int, split: SplitName, rows: pa.Table) -> Piece:
         out = pa.BufferOutputStream()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from zebra_assets.control import queries
-from zebra_assets.errors import Conflict, SpecInvalid, ZebraError, edit
+from zebra_assets.errors import SpecInvalid, ZebraError, edit
 from zebra_assets.parts import Parts
 from zebra_assets.project import load_project
 from zebra_assets.settings import Settings
@@ -116,23 +116,21 @@ def state(parts: Parts) -> Iterator[Check]:
 
 
 def store(parts: Parts) -> Iterator[Check]:
-    """The object store takes a write, gives it back, and refuses to overwrite: commits of manifests rest on that."""
-    key, one, other = "doctor/probe", b"zebra", b"other"
-    parts.store.put(key, one, overwrite=True)
-    if parts.store.get(key) != one:
-        yield Check("object store", "fail", f"{parts.store.url} gives back other bytes than were written", "check the store's logs")
-        return
-    try:
-        parts.store.put(key, other)
-    except Conflict:
-        yield Check("object store", "ok", f"{parts.store.url}, writable, honours If-None-Match")
-        return
-    yield Check(
-        "object store",
-        "fail",
-        f"{parts.store.url} ignores If-None-Match: two writers would overwrite each other silently",
-        "use AWS S3, SeaweedFS, a recent MinIO, or file://",
-    )
+    """The object store keeps the promises that manifests rest on; what would be lost is said where it does not."""
+    from zebra_assets.adapters.store_probe import probe
+
+    promises = list(probe(parts.store))
+    kept = [promise.name for promise in promises if promise.kept]
+    broken = [promise for promise in promises if not promise.kept]
+    for promise in broken:
+        yield Check(
+            "object store",
+            "fail" if promise.vital else "warn",
+            f"{parts.store.url} does not keep '{promise.name}': {promise.lost}",
+            "use AWS S3, SeaweedFS, a recent MinIO, gs://, abfs:// or file://",
+        )
+    if not any(promise.vital for promise in broken):
+        yield Check("object store", "ok", f"{parts.store.url}, writable, keeps: {', '.join(kept)}")
 
 
 def mlflow(parts: Parts) -> Iterator[Check]:

@@ -13,6 +13,8 @@ from zebra_assets.datasets.work import Done, Job
 class Engine(Protocol):
     """Works on blocks. The class is the module's ``KIND``."""
 
+    shares_memory: bool
+    """Whether its workers are threads of this process."""
     shares_disk: bool
     """Whether files written by its workers are seen here; else they put their pieces into the object store at once."""
 

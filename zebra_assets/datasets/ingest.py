@@ -37,7 +37,7 @@ from zebra_assets.datasets.stream import Block, OutOfOrder, blocks, twice
 from zebra_assets.datasets.table import Caster
 from zebra_assets.datasets.validate import Check, conclude, refuse_broken
 from zebra_assets.datasets.whole import Whole, gather
-from zebra_assets.datasets.work import Done, Job, Piece
+from zebra_assets.datasets.work import Done, Job, Piece, Together
 from zebra_assets.errors import DataInvalid, NotFound
 
 log = logging.getLogger(__name__)
@@ -194,7 +194,8 @@ class _Work:
             found = twice(found, plan.observe, self.scratch, then=plan.settle)
         if asked:
             found = origins.noting(found)
-        job = Job(spec, plan, self.folder, asked, None if self.engine.shares_disk else self.store)
+        upload = None if self.engine.shares_disk else self.store
+        job = Job(spec, plan, self.folder, asked, upload, Together(spec) if self.engine.shares_memory else None)
         with Seen(asked, spec, self.scratch) as seen:
 
             def note(done: Done) -> None:
@@ -202,7 +203,7 @@ class _Work:
                 if asked:
                     recall.note(done)
 
-            whole = gather(self.engine.run(job, found), spec, note)
+            whole = gather(job, self.engine.run(job, found), note)
             caster.finish()
             if not caster.rows:
                 raise DataInvalid(

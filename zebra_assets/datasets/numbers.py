@@ -16,6 +16,7 @@ from zebra_assets.datasets.sketches import Counts, Floats, Quantiles
 BINS = 64
 RETAINED = 131_072  # rows of a column that are always exact, in whatever order they come: at most 2 MB
 TALLIED = 1_024  # different values that are always exact, however many the rows: 16 KB
+MANY = 64  # tallies kept apart: each block looks at all of them
 _RUN = 65_536  # rows fed to a sketch at once
 
 Tally = tuple[Floats, Counts]  # ascending different values, and the rows of each
@@ -103,11 +104,12 @@ class Numbers:
     def _settle(self) -> None:
         """Combine tallies that have become many; sketch them if they are too many even so."""
         if self._sketch is None:
-            if self._cells <= self._retained or sum(len(values) for values, _ in self._tallies) <= 4 * TALLIED:
+            many, sizes = len(self._tallies) > MANY, [len(values) for values, _ in self._tallies]
+            if not many and (self._cells <= self._retained or sum(sizes) <= 4 * TALLIED):
                 return
-            if all(len(values) <= TALLIED for values, _ in self._tallies):
-                self._tallies = [combined(self._tallies)]
-                if len(self._tallies[0][0]) <= TALLIED:
+            if many or max(sizes) <= TALLIED:
+                self._tallies = [tally := combined(self._tallies)]
+                if self._cells <= self._retained or len(tally[0]) <= TALLIED:
                     return
         self._sketch, self._tallies = _sketched(self._tallies, self._sketch), []
 

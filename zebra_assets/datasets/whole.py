@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from zebra_assets.contracts.dataset_spec import SPLITS, DatasetSpec
+from zebra_assets.contracts.dataset_spec import SPLITS
 from zebra_assets.datasets.findings import Findings
 from zebra_assets.datasets.summary import Summary
-from zebra_assets.datasets.work import Done, Piece
+from zebra_assets.datasets.work import Done, Job, Piece
 
 
 @dataclass
@@ -25,13 +25,14 @@ class Whole:
         return {name: count for name, count in counts.items() if count}
 
 
-def gather(dones: Iterable[Done], spec: DatasetSpec, note: Callable[[Done], object]) -> Whole:
+def gather(job: Job, dones: Iterable[Done], note: Callable[[Done], object]) -> Whole:
     """Add up what blocks came to, in their order; ``note`` sees each of them."""
-    whole = Whole(Findings(), Summary(spec))
+    whole = Whole(Findings(), job.together.summary if job.together else Summary(job.spec))
     for done in dones:
         note(done)
         whole.findings.merge(done.findings)
-        whole.summary.merge(done.summary)
+        if job.together is None:
+            whole.summary.merge(done.summary)
         whole.rows += done.rows
         whole.digests.append(done.digest)
         whole.pieces += done.pieces

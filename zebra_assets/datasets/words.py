@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from zebra_assets.contracts.manifest import ColumnStats
 from zebra_assets.datasets.dtypes import ARROW
-from zebra_assets.datasets.numbers import RETAINED, TALLIED
+from zebra_assets.datasets.numbers import MANY, RETAINED, TALLIED
 from zebra_assets.datasets.sketches import LONGEST, Counts, Distinct, Frequent, hashes
 
 TOP = 50
@@ -112,10 +112,11 @@ class Words:
     def _settle(self) -> None:
         """Combine tallies that have become many; sketch them if they are too many even so."""
         if self._sketch is None:
-            entries, size = sum(len(values) for values, _ in self._tallies), sum(values.nbytes for values, _ in self._tallies)
-            if size <= MAX_BYTES and (self._cells <= self._retained or entries <= 4 * TALLIED):
+            many, sizes = len(self._tallies) > MANY, [len(values) for values, _ in self._tallies]
+            large = sum(values.nbytes for values, _ in self._tallies) > MAX_BYTES
+            if not (many or large) and (self._cells <= self._retained or sum(sizes) <= 4 * TALLIED):
                 return
-            if size > MAX_BYTES or all(len(values) <= TALLIED for values, _ in self._tallies):
+            if many or large or max(sizes) <= TALLIED:
                 self._tallies = [tally := combined(self._tallies)]
                 if tally[0].nbytes <= MAX_BYTES and (self._cells <= self._retained or len(tally[0]) <= TALLIED):
                     return

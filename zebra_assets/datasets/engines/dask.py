@@ -33,7 +33,7 @@ class Dask:
 
     def __init__(self, scheduler: str | None = None) -> None:
         self.scheduler = scheduler
-        self.shares_disk = scheduler is None
+        self.shares_memory, self.shares_disk = False, scheduler is None
 
     def run(self, job: Job, blocks: Iterable[Block]) -> Iterator[Done]:
         """See `Engine.run`."""

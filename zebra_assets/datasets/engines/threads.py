@@ -14,7 +14,7 @@ AHEAD = 2  # blocks that wait beyond those in work; each is some 10 MB
 class Threads:
     """As many threads as this machine has cores."""
 
-    shares_disk = True
+    shares_memory = shares_disk = True
 
     def run(self, job: Job, blocks: Iterable[Block]) -> Iterator[Done]:
         """See `Engine.run`."""

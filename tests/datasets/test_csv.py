@@ -52,7 +52,13 @@ def both(file: Path, dtype: Dtype) -> tuple[str, str]:
     return said[0], said[1]
 
 
-@given(dtypes.flatmap(lambda d: st.tuples(st.just(d), st.lists(st.sampled_from(CELLS[d]) | st.text("0123456789-+.eE:TZ x", max_size=12), min_size=1, max_size=4))))
+@given(
+    dtypes.flatmap(
+        lambda d: st.tuples(
+            st.just(d), st.lists(st.sampled_from(CELLS[d]) | st.text("0123456789-+.eE:TZ x", max_size=12), min_size=1, max_size=4)
+        )
+    )
+)
 @example(("int64", ["0x1F", " 7"]))
 @settings(max_examples=400, deadline=None)
 def test_what_parses_straight_reads_the_same_as_text(tmp_path_factory: pytest.TempPathFactory, case: tuple[Dtype, list[str]]) -> None:

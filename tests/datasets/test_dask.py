@@ -37,7 +37,9 @@ def test_dask_workers_make_the_same_manifest_as_this_process(
         one.put("a.csv", csv_bytes(people(3000)))
     here, there = bench.ingest(), by_dask(other, cluster)
     assert there.created
-    assert there.manifest.model_copy(update={"created_at": here.manifest.created_at, "artifacts": []}) == here.manifest.model_copy(update={"artifacts": []})
+    assert there.manifest.model_copy(update={"created_at": here.manifest.created_at, "artifacts": []}) == here.manifest.model_copy(
+        update={"artifacts": []}
+    )
     assert [a.digest for a in there.manifest.artifacts] == [a.digest for a in here.manifest.artifacts]
     assert not list((other.folder / "objects").rglob(".tmp-*"))
 

@@ -78,7 +78,9 @@ def test_on_disk_text_is_ordered_by_its_bytes_and_every_dtype_survives() -> None
             "f": pa.array([float("nan"), -0.0, None, 1.5, float("inf"), -1.0, 2.0, 3.0]),
             "b": pa.array([True, None, False, True, True, False, None, True]),
             "d": pa.array([date(1, 1, 1), None, date(9999, 12, 31), *[date(2026, 1, 1)] * 5]),
-            "t": pa.array([datetime(1, 1, 1, tzinfo=UTC), None, *[datetime(2026, 10, 25, 1, 30, tzinfo=UTC)] * 6], pa.timestamp("us", tz="UTC")),
+            "t": pa.array(
+                [datetime(1, 1, 1, tzinfo=UTC), None, *[datetime(2026, 10, 25, 1, 30, tzinfo=UTC)] * 6], pa.timestamp("us", tz="UTC")
+            ),
             "i": pa.array([-(2**63), 2**63 - 1, None, 0, 1, 2, 3, 4]),
         }
     )

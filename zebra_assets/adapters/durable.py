@@ -62,10 +62,20 @@ def staged(target: Path, data: bytes | Path, mode: int = 0o644, *, within: Path 
 
 @contextmanager
 def scratch(within: Path) -> Iterator[Path]:
-    """A temporary folder below ``within``, removed when the block ends; `DiskFull` when the disk fills up meanwhile."""
+    """A temporary folder below ``within``, removed when the block ends.
+
+    Raises:
+        Unavailable: nobody can write there; as `DiskFull`, when the disk fills up while the block runs.
+    """
     with room(within):
-        within.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=within))
+        try:
+            within.mkdir(parents=True, exist_ok=True)
+            folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=within))
+        except OSError as error:
+            if error.errno in FULL:
+                raise
+            said = f"Cannot make a folder for unfinished files in {within}: {os.strerror(error.errno or errno.EIO)}."
+            raise Unavailable(said, fix=f"ls -ld {within}   # or set ZEBRA_OBJECT_STORE_URL to another place") from error
         try:
             yield folder
         finally:

@@ -62,7 +62,7 @@ def upload(client: Any, bucket: str, key: str, path: Path, *, condition: dict[st
     at["UploadId"] = opened or client.create_multipart_upload(**at)["UploadId"]
     try:
         with refusal() as answer:
-            have = _parts(client, at) if opened else {}
+            have = set(_parts(client, at)) if opened else set()
             send = partial(_send, client, at, path, cut, have)
             parts = list(in_parallel(send, range(1, max(1, -(-size // cut)) + 1), THREADS))
             client.complete_multipart_upload(**at, MultipartUpload={"Parts": parts}, **condition)
@@ -88,7 +88,7 @@ def unfinished(client: Any, bucket: str, prefix: str) -> Iterator[dict[str, Any]
             with refusal() as answer:
                 parts = _parts(client, {"Bucket": bucket, "Key": found["Key"], "UploadId": found["UploadId"]})
             if not answer.gone:
-                yield {**found, "bytes": sum(size for size, _ in parts.values())}
+                yield {**found, "bytes": sum(size for _, size, _ in parts)}
 
 
 def etag(path: Path, *, whole: bool) -> str:
@@ -116,16 +116,17 @@ def _open_upload(client: Any, at: dict[str, str]) -> str | None:
     return max(found, key=lambda u: u["Initiated"])["UploadId"] if found else None
 
 
-def _parts(client: Any, at: dict[str, str]) -> dict[int, tuple[int, str]]:
-    """Size and ETag of the parts that are there, by number."""
+def _parts(client: Any, at: dict[str, str]) -> list[tuple[int, int, str]]:
+    """Number, size and ETag of the parts that are there. Some servers list a part that was sent again once for each."""
     pages = client.get_paginator("list_parts").paginate(**at)
-    return {p["PartNumber"]: (p["Size"], p["ETag"].strip('"')) for page in pages for p in page.get("Parts", [])}
+    return [(p["PartNumber"], p["Size"], p["ETag"].strip('"')) for page in pages for p in page.get("Parts", [])]
 
 
-def _send(client: Any, at: dict[str, str], path: Path, cut: int, have: dict[int, tuple[int, str]], number: int) -> dict[str, Any]:
+def _send(client: Any, at: dict[str, str], path: Path, cut: int, have: set[tuple[int, int, str]], number: int) -> dict[str, Any]:
     body = _read(path, number, cut)
-    if have.get(number) == (len(body), _md5(body).hexdigest()):
-        return {"PartNumber": number, "ETag": have[number][1]}
+    mine = _md5(body).hexdigest()
+    if (number, len(body), mine) in have:
+        return {"PartNumber": number, "ETag": mine}
     return {"PartNumber": number, "ETag": client.upload_part(**at, PartNumber=number, Body=body)["ETag"]}
 
 

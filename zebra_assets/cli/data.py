@@ -15,7 +15,7 @@ def ingest(call: Call, dataset: str) -> None:
 
     with call.progress(f"ingest {dataset}") as tick:
         done = operations.ingest(call.parts, dataset, tick)
-    m = done.manifest
+    m, warnings = done.manifest, [check for check in done.checks if not check.passed]
 
     def show() -> None:
         from zebra_assets.cli.show import say, table
@@ -25,11 +25,13 @@ def ingest(call: Call, dataset: str) -> None:
         what = "new manifest" if done.created else "same rows, same manifest" if done.read else "unchanged source, same manifest"
         say(f"{what} {m.id}", "bold")
         table(["split", "rows", "blobs", "bytes"], [list(s) for s in m.split_sizes()])
+        for check in warnings:
+            say(f"warning: {f'column {check.column!r}' if check.column else 'table'}: {check.rule}: {check.detail}", "yellow")
         stored = f", {done.stored:,} new bytes stored" if done.created else ""
         say(f"{m.stats.rows:,} rows, {len(m.columns.columns)} columns, {done.seconds:.1f} s{stored}. Next: mlops train {reader}")
 
     answer = {"manifest": m, "created": done.created, "read": done.read, "stored_bytes": done.stored, "seconds": done.seconds}
-    call.answer(answer, show)
+    call.answer(answer | {"warnings": warnings}, show)
 
 
 @verb("list")

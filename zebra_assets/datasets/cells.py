@@ -28,7 +28,9 @@ def one(column: pa.ChunkedArray | pa.Array) -> pa.Array:
     """A column as one array; copied only where it has several chunks."""
     if isinstance(column, pa.Array):
         return column
-    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    return (
+        column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    )
 
 
 def numbers(column: pa.ChunkedArray | pa.Array) -> Numbers:

@@ -6,11 +6,8 @@ completes. The same rows give the same manifest and no new one. Called by the `i
 the drift sensor's request.
 """
 
-import logging
-import shlex
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,25 +20,16 @@ from zebra_assets.contracts.noun import now
 from zebra_assets.contracts.object_store import Blob
 from zebra_assets.contracts.ports import Manifests, ObjectStore
 from zebra_assets.datasets.blocks import BLOCK_ROWS
-from zebra_assets.datasets.connector import Connector, match_columns
+from zebra_assets.datasets.connector import Connector
 from zebra_assets.datasets.distribution import distribution_checks
 from zebra_assets.datasets.engine import Engine
-from zebra_assets.datasets.leaks import refuse
-from zebra_assets.datasets.order import Replay, in_order
+from zebra_assets.datasets.reading import Progress, Work, cast_rows
 from zebra_assets.datasets.receipts import any_receipts, find_receipt, leave_receipt
-from zebra_assets.datasets.recall import Origins, Recall
-from zebra_assets.datasets.seen import Seen, questions
-from zebra_assets.datasets.split import SplitPlan
-from zebra_assets.datasets.split import plan as split_plan
-from zebra_assets.datasets.stream import Block, OutOfOrder, blocks, twice
 from zebra_assets.datasets.table import Caster
-from zebra_assets.datasets.validate import Check, conclude, refuse_broken
-from zebra_assets.datasets.whole import Whole, gather
-from zebra_assets.datasets.work import Done, Job, Piece, Together
-from zebra_assets.errors import DataInvalid, NotFound
-
-log = logging.getLogger(__name__)
-Progress = Callable[[str, int | None], None]
+from zebra_assets.datasets.validate import Check, refuse_broken
+from zebra_assets.datasets.whole import Whole
+from zebra_assets.datasets.work import Piece
+from zebra_assets.errors import NotFound
 
 
 @dataclass(frozen=True)
@@ -95,7 +83,7 @@ def ingest(
         return Ingested(unchanged, created=False, seconds=time.monotonic() - began, checks=[], read=False)
     engine = engine or kinds.find("engine", "threads")()
     with store.scratch() as scratch:
-        work = _Work(spec, connector, project, engine, scratch, store, progress)
+        work = Work(spec, connector, project, engine, scratch, store, progress)
         whole, checks = work.done()
         manifest = _manifest(spec, connector, whole)
         found = _committed(manifests, store, manifest.id)
@@ -118,7 +106,7 @@ def ingest(
 def read_source(spec: DatasetSpec, *, project: Path, secrets: Mapping[str, str] = {}) -> pa.Table:
     """The source's rows with the declared columns and dtypes, in source order, unchecked. Raises what `ingest` raises."""
     connector, caster = _connector(spec, project, secrets), Caster(spec)
-    batches = list(_cast(spec, connector, project, caster, _quiet))
+    batches = list(cast_rows(spec, connector, project, caster, _quiet))
     caster.finish()
     return pa.Table.from_batches(batches)
 
@@ -143,98 +131,6 @@ def _unchanged(spec: DatasetSpec, connector: Connector, store: ObjectStore, mani
     revision = connector.revision()
     known = find_receipt(spec, revision, store) if revision is not None else None
     return _committed(manifests, store, known) if known is not None else None
-
-
-@dataclass
-class _Work:
-    """One ingest's way from the source to pieces in scratch."""
-
-    spec: DatasetSpec
-    connector: Connector
-    project: Path
-    engine: Engine
-    scratch: Path
-    store: ObjectStore
-    progress: Progress
-
-    @property
-    def folder(self) -> Path:
-        """Where pieces wait for the verdict."""
-        return self.scratch / "pieces"
-
-    def done(self) -> tuple[Whole, list[Check]]:
-        """All blocks worked on, and nothing found that forbids a manifest.
-
-        Raises:
-            DataInvalid: something was.
-        """
-        self.folder.mkdir()
-        caster = Caster(self.spec)
-        replay = Replay(self._cast(caster))
-        try:
-            whole, checks = self._judged(caster, blocks(replay, self.spec.key))
-        except OutOfOrder:
-            self.progress("order", None)
-            for path in self.folder.iterdir():
-                path.unlink()
-            again = replay.again()
-            if again is None:
-                log.info("%s does not hand its rows over in key order; it is read again and sorted on disk", self.connector.location())
-                caster = Caster(self.spec)
-                again = self._cast(caster)
-            ordered = in_order(again, self.spec.key, self.scratch)
-            whole, checks = self._judged(caster, blocks(ordered, self.spec.key, positions=True))
-        return whole, checks
-
-    def _judged(self, caster: Caster, found: Iterator[Block]) -> tuple[Whole, list[Check]]:
-        spec, asked = self.spec, questions(self.spec)
-        plan = split_plan(spec, scratch=self.scratch)
-        origins, recall = Origins(self.scratch), Recall(self.folder, self.store)
-        if plan.needs_pass:
-            found = twice(found, plan.observe, self.scratch, then=plan.settle)
-        if asked:
-            found = origins.noting(found)
-        upload = None if self.engine.shares_disk else self.store
-        job = Job(spec, plan, self.folder, asked, upload, Together(spec) if self.engine.shares_memory else None)
-        with Seen(asked, spec, self.scratch) as seen:
-
-            def note(done: Done) -> None:
-                seen.add(done.marks)
-                if asked:
-                    recall.note(done)
-
-            whole = gather(job, self.engine.run(job, found), note)
-            caster.finish()
-            if not caster.rows:
-                raise DataInvalid(
-                    f"Dataset '{spec.name}': {self.connector.location()} has no rows.",
-                    fix="fill the source, then: mlops ingest " + spec.name,
-                )
-            self.progress("check", whole.rows)
-            checks = conclude(whole.findings, spec, repeats=seen.repeats(recall, origins))
-            refuse_broken(checks, spec)
-            _refuse_empty_splits(whole, plan, spec)
-            refuse(seen.leaks(recall), spec)
-        return whole, checks
-
-    def _cast(self, caster: Caster) -> Iterator[pa.RecordBatch]:
-        return _cast(self.spec, self.connector, self.project, caster, self.progress)
-
-
-def _cast(spec: DatasetSpec, connector: Connector, project: Path, caster: Caster, progress: Progress) -> Iterator[pa.RecordBatch]:
-    columns = {name: column.dtype for name, column in spec.columns.items()}
-    try:
-        for batch in connector.batches(columns):
-            match_columns(batch.schema.names, columns, connector.location())
-            if batch.num_rows:
-                cast = caster.cast(batch)
-                progress("read", caster.rows)
-                yield cast
-    except NotFound as error:
-        script = Path("models") / spec.name / "source.py"
-        if (project / script).is_file():
-            raise NotFound(error.message, fix=f"cd {shlex.quote(str(project))} && {shlex.quote(sys.executable)} {script}") from error
-        raise
 
 
 def _manifest(spec: DatasetSpec, connector: Connector, whole: Whole) -> Manifest:
@@ -273,16 +169,6 @@ def _committed(manifests: Manifests, store: ObjectStore, name: str) -> Manifest 
     except NotFound:
         return None
     return found if all(store.exists(a.key) for a in found.artifacts) else None
-
-
-def _refuse_empty_splits(whole: Whole, plan: SplitPlan, spec: DatasetSpec) -> None:
-    have = whole.rows_by_split()
-    empty = [name for name in plan.required if name not in have]
-    if empty:
-        raise DataInvalid(
-            f"Dataset '{spec.name}': of {whole.rows:,} rows none falls into split {' or '.join(empty)}.",
-            fix="give the source more rows, or set splits (fractions, salt, cuts) in dataset.yaml",
-        )
 
 
 def _store(

@@ -72,9 +72,7 @@ def _numbered(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         positions = pa.array(np.arange(rows, rows + batch.num_rows, dtype=np.int64))
         rows += batch.num_rows
         # The name is of no account and may stand twice: it is found by its place.
-        yield pa.RecordBatch.from_arrays(
-            [*batch.columns, positions], schema=batch.schema.append(pa.field("position", pa.int64()))
-        )
+        yield pa.RecordBatch.from_arrays([*batch.columns, positions], schema=batch.schema.append(pa.field("position", pa.int64())))
 
 
 def _on_disk(held: list[pa.RecordBatch], rest: Iterator[pa.RecordBatch], key: list[str], scratch: Path) -> Iterator[pa.RecordBatch]:
@@ -86,7 +84,9 @@ def _on_disk(held: list[pa.RecordBatch], rest: Iterator[pa.RecordBatch], key: li
     keys = [f"c{schema.get_field_index(name)}" for name in key]
 
     def bare(batch: pa.RecordBatch) -> pa.RecordBatch:
-        return pa.RecordBatch.from_arrays([c.view(f.type) if c.type != f.type else c for c, f in zip(batch.columns, plain, strict=True)], schema=plain)
+        return pa.RecordBatch.from_arrays(
+            [c.view(f.type) if c.type != f.type else c for c, f in zip(batch.columns, plain, strict=True)], schema=plain
+        )
 
     def feed() -> Iterator[pa.RecordBatch]:
         while held:

@@ -97,7 +97,6 @@ def _last(keys: pa.Table) -> pa.Table:
     return keys.take([keys.num_rows - 1])
 
 
-
 def twice(found: Iterable[Block], look: Callable[[pa.Table], object], folder: Path, *, then: Callable[[], object]) -> Iterator[Block]:
     """The same blocks, after ``look`` has seen all of them and ``then`` was called: for what must know the whole before it can judge a block.
 

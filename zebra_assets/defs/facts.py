@@ -1,8 +1,8 @@
 """Nouns as Dagster shows them: metadata a person wants to see on a materialisation. Nothing here decides anything."""
 
 import base64
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -10,6 +10,9 @@ from zebra_assets.contracts.manifest import Manifest
 from zebra_assets.contracts.promotion import Promotion
 from zebra_assets.contracts.run import Run
 from zebra_assets.contracts.verdicts import DriftReport, EvalReport, GateDecision
+
+if TYPE_CHECKING:  # its room imports numpy and arrow
+    from zebra_assets.datasets.validate import Check
 
 Facts = dict[str, Any]
 _MAX_INLINE_PNG = 50_000  # bytes; metadata rests in the event log, one row per materialisation
@@ -49,6 +52,13 @@ def of_manifest(manifest: Manifest) -> Facts:
         "source": f"{manifest.source.connector}: {manifest.source.location}",
         "content digest": manifest.hashes.content,
     }
+
+
+def of_checks(checks: "Sequence[Check]") -> Facts:
+    """Which rules were broken, and how many were asked."""
+    broken = [[c.column or "(table)", c.rule, c.count, c.detail] for c in checks if not c.passed]
+    shown = {"broken": _table(["column", "rule", "rows", "what was seen"], broken)} if broken else {}
+    return {"rules": len(checks), **shown}
 
 
 def of_run(run: Run, *, mlflow_url: str | None, reused: bool) -> Facts:

@@ -87,7 +87,8 @@ def _outcome(future: "Future") -> Done:
         done: Done = future.result()
     except (KilledWorker, CancelledError, OSError) as error:
         raise Unavailable(
-            f"The Dask workers died while they worked on a block: {error}.", fix="look at the workers' logs and memory, then run the ingest again"
+            f"The Dask workers died while they worked on a block: {error}.",
+            fix="look at the workers' logs and memory, then run the ingest again",
         ) from error
     finally:
         future.release()

@@ -1,5 +1,6 @@
 """Blocks and order: however rows come, the blocks are the same; however many there are, few are held."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from zebra_assets.datasets.stream import Block, OutOfOrder, ascending, blocks
 
 def batches_of(table: pa.Table, cuts: list[int]) -> list[pa.RecordBatch]:
     places = sorted({0, table.num_rows, *(c % (table.num_rows + 1) for c in cuts)})
-    parts = [table.slice(a, b - a).combine_chunks() for a, b in zip(places, places[1:], strict=False)]
+    parts = [table.slice(a, b - a).combine_chunks() for a, b in pairwise(places)]
     return [batch for part in parts for batch in part.to_batches()]
 
 

@@ -25,7 +25,7 @@ def files_of(manifest: Manifest, split: str, store: ObjectStore) -> list[Path]:
     if not blobs:
         raise NotFound(
             f"Manifest {manifest.id} has no {split} split; it has {', '.join(manifest.split_names()) or 'none'}.",
-            fix=f"give {split} a share of the rows (splits) in manifests/{manifest.dataset}/dataset.yaml, then: mlops ingest {manifest.dataset}",
+            fix=f"give {split} rows (splits in manifests/{manifest.dataset}/dataset.yaml), then: mlops ingest {manifest.dataset}",
         )
 
     def one(blob: Artifact) -> Path:

@@ -24,8 +24,9 @@ ZONED = r"\d{2}:\d{2}.*(Z|[+-]\d{2}(:?\d{2})?)$"
 def to_dtype(values: pa.Array, dtype: Dtype) -> pa.Array:
     """Cast strictly.
 
-    Text is read as ISO 8601 dates and times, decimal numbers (integers also as 0x1F), true/false/1/0; an empty text is null unless the dtype is
-    string, and blanks around a number or a date do not count. Timestamps without a zone are UTC. Numbers convert where the value stays exactly the same.
+    Text is read as ISO 8601 dates and times, decimal numbers (integers also as 0x1F), true/false/1/0; an empty text is null
+    unless the dtype is string, and blanks around a number or a date do not count. Timestamps without a zone are UTC. Numbers
+    convert where the value stays exactly the same.
 
     Raises:
         pa.ArrowInvalid, pa.ArrowNotImplementedError: a cell does not fit, or the whole type never does.

@@ -98,7 +98,9 @@ def _last(keys: pa.Table) -> pa.Table:
 
 
 def twice(found: Iterable[Block], look: Callable[[pa.Table], object], folder: Path, *, then: Callable[[], object]) -> Iterator[Block]:
-    """The same blocks, after ``look`` has seen all of them and ``then`` was called: for what must know the whole before it can judge a block.
+    """The same blocks, after ``look`` has seen all of them and ``then`` was called.
+
+    For what must know the whole before it can judge a block.
 
     Args:
         folder: where the rows wait, once, compressed.

@@ -21,7 +21,8 @@ def verify(manifest: Manifest, store: ObjectStore, *, rows: bool = True) -> Veri
     """Re-hash what the store holds for a manifest.
 
     Args:
-        rows: also decode the rows, put them in canonical order and compute `hashes.content` anew, block by block. Without a key the order across splits is not kept, so then only the blobs are compared.
+        rows: also decode the rows, put them in canonical order and compute `hashes.content` anew, block by block. Without a
+            key the order across splits is not kept, so then only the blobs are compared.
 
     Raises:
         Unavailable: the store cannot be read; nothing is known.

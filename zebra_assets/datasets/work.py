@@ -106,7 +106,7 @@ class Job:
         done = Done(block.number, block.rows.num_rows, block_digest(block.rows), pieces, findings, summary)
         if self.asked:
             done.marks = marks(block.rows, self.asked, first_row=block.first_row, masks=masks)
-            done.order = sum(truths(mask).astype(np.uint8) * np.uint8(i) for i, mask in enumerate(masks.values())).tobytes()
+            done.order = np.argmax([truths(mask) for mask in masks.values()], axis=0).astype(np.uint8).tobytes()
         return done
 
     def _divided(self, block: Block, findings: Findings) -> Masks:

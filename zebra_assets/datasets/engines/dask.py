@@ -9,14 +9,11 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from zebra_assets.datasets.stream import Block
 from zebra_assets.datasets.work import Done, Job
 from zebra_assets.errors import Unavailable, UsageError
-
-if TYPE_CHECKING:
-    from distributed import Client, Future
 
 WORKERS = 2
 AHEAD = 2  # blocks on their way per worker thread; each is some 10 MB
@@ -38,7 +35,7 @@ class Dask:
     def run(self, job: Job, blocks: Iterable[Block]) -> Iterator[Done]:
         """See `Engine.run`."""
         with self._client() as client:
-            waiting: deque[Future] = deque()
+            waiting: deque[Any] = deque()
             for block in blocks:
                 # The block travels with its task, by way of the scheduler, so that any other worker can take it over.
                 waiting.append(client.submit(job, _packed(block), pure=False, retries=RETRIES))
@@ -48,20 +45,21 @@ class Dask:
                 yield _outcome(waiting.popleft())
 
     @contextmanager
-    def _client(self) -> Iterator["Client"]:
+    def _client(self) -> Iterator[Any]:
         try:
             import dask
-            from distributed import Client, LocalCluster
+            import distributed
         except ImportError as error:
             raise UsageError("The dask engine is not installed.", fix="pip install 'zebraops[dask]'") from error
+        library: Any = distributed  # it has no types of its own
         quiet: dict[str, Any] = {"distributed.comm.timeouts.connect": CONNECT_S, "distributed.admin.large-graph-warning-threshold": "1GB"}
         with dask.config.set(quiet):
             try:
                 if self.scheduler is not None:
-                    client = Client(self.scheduler, timeout=CONNECT_S, set_as_default=False)
+                    client = library.Client(self.scheduler, timeout=CONNECT_S, set_as_default=False)
                 else:
-                    cluster = LocalCluster(n_workers=WORKERS, threads_per_worker=1, host="127.0.0.1", dashboard_address=None)
-                    client = Client(cluster, set_as_default=False)
+                    cluster = library.LocalCluster(n_workers=WORKERS, threads_per_worker=1, host="127.0.0.1", dashboard_address=None)
+                    client = library.Client(cluster, set_as_default=False)
             except (OSError, TimeoutError) as error:
                 raise Unavailable(
                     f"The Dask scheduler {self.scheduler or 'on this machine'} cannot be reached: {error}.",
@@ -80,7 +78,7 @@ def _packed(block: Block) -> Block:
     return replace(block, rows=block.rows.combine_chunks())
 
 
-def _outcome(future: "Future") -> Done:
+def _outcome(future: Any) -> Done:
     from distributed import CancelledError, KilledWorker
 
     try:
@@ -88,7 +86,7 @@ def _outcome(future: "Future") -> Done:
     except (KilledWorker, CancelledError, OSError) as error:
         raise Unavailable(
             f"The Dask workers died while they worked on a block: {error}.",
-            fix="look at the workers' logs and memory, then run the ingest again",
+            fix="look at the workers' logs and memory, then ingest again",
         ) from error
     finally:
         future.release()

@@ -94,7 +94,13 @@ class Settings(BaseSettings):
         from dotenv import dotenv_values
 
         written = {name: value for name, value in dotenv_values(self.project_dir / ".env").items() if value is not None}
-        return {**written, **os.environ, "ZEBRA_HTTP_ALLOW_PRIVATE": self.http_allow_private}  # a profile may say it, too
+        # What connectors ask for by name; a profile may say it, too.
+        said = {
+            "ZEBRA_HTTP_ALLOW_PRIVATE": self.http_allow_private,
+            "ZEBRA_STATE_URL": self.state,
+            "ZEBRA_S3_ENDPOINT_URL": self.s3_endpoint_url or "",
+        }
+        return {**written, **os.environ, **said}
 
     @cached_property
     def who(self) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.adapters.s3_servers import client, credentials, free_port, moto, weed
+from tests.faults.proxy import FaultProxy
 from zebra_assets.adapters import durable
 from zebra_assets.adapters.object_store import open_store
 from zebra_assets.adapters.object_store_fsspec import FsspecStore
@@ -365,3 +366,13 @@ def test_a_read_that_breaks_off_is_begun_again(weed: str, tmp_path: Path) -> Non
     store = open_store(f"s3://lake/{prefix}", cache=tmp_path / "b", endpoint_url=endpoint)
     assert store.get("k") == data
     assert len(cuts) == 2
+
+
+def test_an_answer_that_something_is_absent_may_break_off_too(moto: str, tmp_path: Path) -> None:
+    """botocore reads the text of a 404 outside its own retries, and lets urllib3's error out."""
+    with FaultProxy(moto, share=0.5, seed=3, faults=("cut short",), methods="GET") as proxy:
+        store = open_store("s3://lake/none", cache=tmp_path, endpoint_url=proxy.endpoint)
+        for _ in range(10):
+            with contextlib.suppress(Unavailable):
+                assert store.digest("k") is None
+        assert proxy.harmed["cut short"] > 3

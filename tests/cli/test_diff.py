@@ -44,7 +44,7 @@ def test_the_page_is_whole_self_contained_and_says_the_same(mlops: Mlops, grown:
     assert mlops("diff", first, second, "--html", str(page), project=folder).code == 0
     text = page.read_text()
     assert "20 removed" in text and "shifted" in text and "http" not in text and "<script" not in text
-    assert len(text) < 30_000
+    assert len(text) < 45_000 and text.count("<svg") == 11
     ElementTree.fromstring(text[text.index("<body") : text.index("</html>")])
     assert mlops("diff", first, second, "--html", str(tmp_path / "no" / "where.html"), project=folder).code == 2
 

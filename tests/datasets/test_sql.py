@@ -1,6 +1,8 @@
 """The sql connector: one read-only SELECT, bound parameters, relative SQLite paths, and no secret in sight."""
 
 import sqlite3
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -45,11 +47,62 @@ def test_parameters_are_bound_never_pasted(shop: Bench) -> None:
         "",
         ";",
         "EXPLAIN SELECT 1",
+        "COPY people TO STDOUT",
+        "ATTACH 'other.db' AS other",
+        "SELECT 1) TO PROGRAM 'id' --",
+        "WITH gone AS (DELETE FROM people RETURNING *) SELECT * FROM gone",
+        "WITH new AS (INSERT INTO people(id) VALUES (1) RETURNING *) SELECT * FROM new",
+        "SELECT * INTO copied FROM people",
+        "SELECT '<?php' INTO OUTFILE '/var/www/x.php'",
+        "SELECT * FROM people FOR UPDATE",
+        "SELECT 1 \x00; DELETE FROM people",
+        "SELECT 'open",
     ],
 )
 def test_anything_but_one_select_is_refused(query: str) -> None:
+    for dialect in ("sqlite", "postgresql", "mysql", "mariadb", "oracle"):
+        with pytest.raises(SpecInvalid, match="exactly one SELECT"):
+            one_select(query, dialect)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "query"),
+    [  # each is one harmless SELECT to another database, or to a reader that takes it for one
+        ("postgresql", r"SELECT '\'; DELETE FROM people; --'"),
+        ("postgresql", "SELECT 1 /* /* */ ' */ ; DELETE FROM people; -- '"),
+        ("postgresql", "SELECT $1$ ; DELETE FROM people; -- $1$"),
+        ("postgresql", "SELECT a$b$ ; DELETE FROM people; -- $b$"),
+        ("postgresql", "SELECT `; DELETE FROM people; -- `"),
+        ("sqlite", "SELECT 1 AS $a$; DELETE FROM people; -- $a$"),
+        ("sqlite", "SELECT [']; DELETE FROM people; -- ']"),
+        ("mysql", r"SELECT 'a\''; DELETE FROM people; -- '"),
+        ("mysql", r'SELECT "a\""; DELETE FROM people; -- "'),
+        ("mysql", "SELECT 1 # ' \n; DELETE FROM people # '"),
+        ("mysql", "SELECT 1--1; DELETE FROM people"),
+        ("mysql", "SELECT 1 /*! ; DELETE FROM people */"),
+        ("mysql", "SELECT 1 /*!50000 INTO OUTFILE '/tmp/x' */"),
+        ("mariadb", "SELECT 1 /*M! ; DELETE FROM people */"),
+        ("mysql", "SELECT /*+ SET_VAR(max_execution_time=0) */ 1"),
+        ("mysql", "SELECT `'`; DELETE FROM people; -- '"),
+    ],
+)
+def test_where_databases_disagree_on_what_is_quiet_the_one_that_will_read_it_decides(dialect: str, query: str) -> None:
     with pytest.raises(SpecInvalid, match="exactly one SELECT"):
-        one_select(query)
+        one_select(query, dialect)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "query"),
+    [
+        ("postgresql", r"SELECT E'it\'s; fine', $x$ ; $x$, $$'$$, \"a;b\" FROM t WHERE c LIKE '10\%' ESCAPE '\' -- ; ' done"),
+        ("sqlite", 'SELECT [a;b], `c;d`, "deleted" FROM t WHERE is_deleted = 0 AND updated_at > 3'),
+        ("mysql", r"SELECT 'it\\'; # a note".removesuffix("; # a note") + " # a note; it's fine"),
+        ("mysql", "SELECT replace(a, ';', ',') FROM t -- it's; fine"),
+    ],
+)
+def test_one_select_in_its_databases_own_dress_is_fine(dialect: str, query: str) -> None:
+    query = query.replace('\\"', '"')
+    assert one_select(query + "\n;", dialect).rstrip() == query
 
 
 @pytest.mark.parametrize(
@@ -67,7 +120,9 @@ def test_a_write_hidden_in_a_select_meets_a_read_only_database(shop: Bench) -> N
     db.close()
 
 
-def test_postgres_gives_the_same_manifest_and_refuses_writes_and_endless_queries(shop: Bench, postgres: str, monkeypatch: Any) -> None:
+@pytest.fixture
+def people_url(postgres: str) -> Iterator[str]:
+    """A Postgres table of 200 people, and a function that would add one."""
     url = f"{postgres}/postgres".replace("postgresql://", "postgresql+psycopg2://")
     engine = sa.create_engine(url)
     with engine.begin() as db:
@@ -76,15 +131,32 @@ def test_postgres_gives_the_same_manifest_and_refuses_writes_and_endless_queries
         db.execute(sa.text(f"create table people ({types})"))
         db.execute(sa.text("insert into people values (:id,:amount,:visits,:name,:member,:born,:seen,:left)"), people().to_pylist())
         db.execute(sa.text("create or replace function grow() returns int language sql as 'insert into people(id) values (1) returning 1'"))
-    assert shop.ingest(sql("SELECT * FROM people", url)).manifest.id == shop.ingest(sql("SELECT * FROM people")).manifest.id
-    with pytest.raises(SpecInvalid, match="read-only transaction"):
-        shop.ingest(sql("SELECT grow() AS id", url))
-    monkeypatch.setattr("zebra_assets.datasets.connectors.sql.TIMEOUT_S", 0.1)
-    with pytest.raises(Unavailable, match="statement timeout"):
-        shop.ingest(sql("SELECT *, pg_sleep(30) FROM people", url))
+    yield url
     with engine.begin() as db:
         assert db.execute(sa.text("select count(*) from people")).scalar() == 200
     engine.dispose()
+
+
+@pytest.mark.parametrize("fast", ["on", "off"])
+def test_postgres_gives_the_same_manifest_and_refuses_writes_and_endless_queries(shop: Bench, people_url: str, fast: str) -> None:
+    url = f"{people_url}?zebra_fast={fast}"
+    assert shop.ingest(sql("SELECT * FROM people", url)).manifest.id == shop.ingest(sql("SELECT * FROM people")).manifest.id
+    with pytest.raises(SpecInvalid, match="read-only transaction"):
+        shop.ingest(sql("SELECT people.*, grow() FROM people", url))
+    began = time.monotonic()
+    with pytest.raises(Unavailable, match="statement timeout"):
+        shop.ingest(sql("SELECT *, pg_sleep(30) FROM people", f"{url}&zebra_timeout_s=0.2"))
+    with pytest.raises(Unavailable, match="interrupted"):
+        endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT *, (SELECT count(*) FROM n) FROM people"
+        shop.ingest(sql(endless, f"sqlite:///data/shop.db?zebra_fast={fast}&zebra_timeout_s=0.2"))
+    assert time.monotonic() - began < 10
+
+
+def test_a_parameter_takes_the_type_of_what_it_is_compared_with_either_way(shop: Bench, people_url: str) -> None:
+    query = r"SELECT * FROM people WHERE born > :day AND amount >= :some AND name <> :not AND member = :yes AND 'a%b' LIKE '%\%%'"
+    parameters = {"day": "1950-02-01", "some": 2.5, "not": 'O\'Neil, "Bo"', "yes": False}
+    ids = {shop.ingest(sql(query, f"{people_url}?zebra_fast={fast}", **parameters)).manifest.id for fast in ("on", "off")}
+    assert len(ids) == 1
 
 
 def test_a_wrong_query_says_so_in_the_databases_words(shop: Bench) -> None:

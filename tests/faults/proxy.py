@@ -18,11 +18,11 @@ class FaultProxy:
 
     500: answered by the proxy, the server never hears of it. reset: the connection breaks before the server hears of it.
     lost reply: the server does its work, and the connection breaks instead of answering. slow: half a second late. cut short:
-    the connection breaks in the middle of the answer's body.
+    the connection breaks in the middle of the answer's body. ``methods``: harm only these, such as "PUT POST".
     """
 
-    def __init__(self, target: str, *, share: float, seed: int = 1, faults: tuple[str, ...] = FAULTS) -> None:
-        self.share, self.faults = share, faults
+    def __init__(self, target: str, *, share: float, seed: int = 1, faults: tuple[str, ...] = FAULTS, methods: str = "") -> None:
+        self.share, self.faults, self.methods = share, faults, methods
         self.calls, self.harmed = 0, Counter[str]()
         self._chance, self._lock = random.Random(seed), threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler(target.removeprefix("http://")))
@@ -41,7 +41,8 @@ class FaultProxy:
         """What happens to this call."""
         with self._lock:
             self.calls += 1
-            fault = self._chance.choice(self.faults) if self._chance.random() < self.share else None
+            struck = self._chance.random() < self.share and (not self.methods or method in self.methods.split())
+            fault = self._chance.choice(self.faults) if struck else None
             if fault:
                 self.harmed[fault] += 1
             return fault

@@ -8,11 +8,11 @@ from xml.etree.ElementTree import Element
 
 from zebra_assets.adapters.element import el as _el
 from zebra_assets.adapters.element import page
-from zebra_assets.contracts.verdicts import ColumnDrift, DriftBin, DriftReport
+from zebra_assets.adapters.histogram import histogram, legend, shares
+from zebra_assets.contracts.verdicts import ColumnDrift, DriftReport
 
 _SAID = {"stable": "No drift", "drifted": "Drift", "unknown": "No verdict yet"}
 _NEXT = {"none": "Nothing to do.", "retrain": "Fresh data is worth asking for.", "wait": "Wait for more predictions."}
-_BAR, _GAP, _HEIGHT = 7, 5, 44  # pixels: a bar's width, the gap between bins, the tallest bar
 
 _STYLE = """
 :root { --ink:#1c2430; --soft:#5d6979; --line:#dde3ea; --ground:#fff; --base:#8aa0b8; --now:#d9622b;
@@ -45,7 +45,9 @@ def drift_summary_html(report: DriftReport, *, evidently_href: str | None = None
     title = f"{_SAID[report.state]}: {report.model} v{report.version}"
     body = _el("body", _el("h1", title), _verdict(report), _facts(report, evidently_href))
     if report.columns:
-        body.extend([_legend(), _el("div", _table(report), class_="scroll")])
+        said = ". Score: the distance with what chance alone gives taken off."
+        body.append(legend("baseline (training data)", "window (recent predictions)", said))
+        body.append(_el("div", _table(report), class_="scroll"))
     return page(title, _STYLE, body)
 
 
@@ -61,12 +63,6 @@ def _facts(report: DriftReport, evidently_href: str | None) -> Element:
     if evidently_href:
         said.extend([_el("br"), _el("a", "Evidently's report of the same window", href=evidently_href)])
     return said
-
-
-def _legend() -> Element:
-    base, now = _el("span", class_="key", style="background:var(--base)"), _el("span", class_="key", style="background:var(--now)")
-    base.tail, now.tail = "baseline (training data)", "window (recent predictions)"
-    return _el("p", "Share of rows per bin:", base, now, ". Score: the distance with what chance alone gives taken off.", class_="soft")
 
 
 def _table(report: DriftReport) -> Element:
@@ -89,32 +85,11 @@ def _row(column: ColumnDrift, is_prediction: bool) -> Element:
         "tr",
         name,
         _el("td", _el("b", "yes", class_="yes") if column.drifted else "no"),
-        _el("td", _histogram(column), _el("div", _largest_move(column), class_="soft")),
+        _el("td", histogram(column.bins), _el("div", _largest_move(column), class_="soft")),
         *(_el("td", "–" if f is None else f"{f:.3f}", class_="number") for f in figures),
     )
 
 
-def _histogram(column: ColumnDrift) -> Element:
-    """Two bars a bin, to one scale; the bin's label and shares appear on hovering and are read out."""
-    tallest = max((max(b.baseline, b.window) for b in column.bins), default=0) or 1
-    step = 2 * _BAR + _GAP
-    width = step * len(column.bins)
-    said = "; ".join(_shares(b) for b in column.bins)
-    picture = _el("svg", width=width, height=_HEIGHT + 1, viewBox=f"0 0 {width} {_HEIGHT + 1}", role="img", aria_label=said)
-    for i, one in enumerate(column.bins):
-        group = _el("g", _el("title", _shares(one)), _el("rect", x=i * step, y=0, width=step, height=_HEIGHT, fill="transparent"))
-        for offset, share, ink in ((0, one.baseline, "var(--base)"), (_BAR, one.window, "var(--now)")):
-            tall = share / tallest * _HEIGHT
-            group.append(_el("rect", x=i * step + offset, y=f"{_HEIGHT - tall:.1f}", width=_BAR, height=f"{tall:.1f}", style=f"fill:{ink}"))
-        picture.append(group)
-    picture.append(_el("line", x1=0, x2=width, y1=_HEIGHT + 0.5, y2=_HEIGHT + 0.5, style="stroke:var(--line)"))
-    return picture
-
-
 def _largest_move(column: ColumnDrift) -> str:
     moved = max(column.bins, key=lambda b: abs(b.window - b.baseline), default=None)
-    return _shares(moved) if moved and column.drifted else ""
-
-
-def _shares(one: DriftBin) -> str:
-    return f"{one.label}: {one.baseline:.1%} → {one.window:.1%}"
+    return shares(moved) if moved and column.drifted else ""

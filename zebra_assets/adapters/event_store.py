@@ -4,6 +4,8 @@ An event is stored when `append` returns. Sending it again changes nothing, whic
 holds each `event_id` once.
 """
 
+import json
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import Select, func, select
@@ -11,8 +13,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from zebra_assets.adapters.state import engine, reading, writing
 from zebra_assets.adapters.tables import events
-from zebra_assets.contracts.events import Event, PredictionEvent
+from zebra_assets.contracts.events import Event, LabelEvent, PredictionEvent
 
+_IN = 500  # names in one statement; SQLite takes 32,766, older ones 999
 _INSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
@@ -38,6 +41,39 @@ class SqlEvents:
         with reading(engine(self.url)) as connection:
             bodies = connection.execute(query).scalars().all()
         return [PredictionEvent.model_validate_json(body) for body in reversed(bodies)]
+
+    def known(self, model: str, event_ids: Collection[str]) -> set[str]:
+        """Which of them are predictions of the model."""
+        wanted, found = list(dict.fromkeys(event_ids)), set[str]()
+        query = _matching(select(events.c.event_id), model, "prediction_event", None)
+        with reading(engine(self.url)) as connection:
+            for start in range(0, len(wanted), _IN):
+                some = query.where(events.c.event_id.in_(wanted[start : start + _IN]))
+                found.update(connection.execute(some).scalars())
+        return found
+
+    def requested(self, model: str, request_ids: Collection[str]) -> dict[str, list[str]]:
+        """The event ids of each request's predictions, in order of arrival; reads the model's predictions through."""
+        wanted, found = frozenset(request_ids), dict[str, list[str]]()
+        with reading(engine(self.url)) as connection:
+            query = _matching(select(events.c.body), model, "prediction_event", None).order_by(events.c.seq)
+            for body in connection.execution_options(yield_per=1000).execute(query).scalars():
+                said = json.loads(body)
+                if said["request_id"] in wanted:
+                    found.setdefault(said["request_id"], []).append(said["event_id"])
+        return found
+
+    def labels(self, model: str, event_ids: Collection[str]) -> dict[str, LabelEvent]:
+        """The label that holds for each of these predictions; reads the model's labels through."""
+        wanted, found = frozenset(event_ids), dict[str, LabelEvent]()
+        with reading(engine(self.url)) as connection:
+            query = _matching(select(events.c.body), model, "label_event", None).order_by(events.c.seq)
+            for body in connection.execution_options(yield_per=1000).execute(query).scalars():
+                label = LabelEvent.model_validate_json(body)
+                of = label.prediction_event_id
+                if of in wanted and (of not in found or found[of].ts <= label.ts):
+                    found[of] = label
+        return found
 
     def count(self, model: str, type: str = "prediction_event", *, version: str | None = None) -> int:
         """How many events of that type the model, or one version of it, has."""

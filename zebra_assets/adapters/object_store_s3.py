@@ -109,13 +109,15 @@ class S3Store(RemoteStore):
         return not answer.taken
 
     def _chunks(self, key: str) -> Iterator[bytes]:
-        from botocore.exceptions import BotoCoreError
+        from botocore.exceptions import HTTPClientError, IncompleteReadError
+        from urllib3.exceptions import HTTPError
 
-        with self._reachable(key):
-            body = self.client.get_object(Bucket=self.bucket, Key=self._key(key))["Body"]
         try:
+            with self._reachable(key):
+                body = self.client.get_object(Bucket=self.bucket, Key=self._key(key))["Body"]
             yield from body.iter_chunks(durable.CHUNK)
-        except BotoCoreError as error:
+        # botocore lets urllib3's own error out when the text of a 404 breaks off.
+        except (HTTPClientError, IncompleteReadError, HTTPError) as error:
             raise BrokenOff(f"Reading {self.uri(key)} broke off: {error}", fix="check the network, then run again") from error
 
     def _says(self, key: str, data: bytes | Path) -> bool | None:

@@ -65,7 +65,7 @@ def _write(page: Path, text: str) -> None:
 
 
 def _show_diff(found: Any) -> None:
-    from zebra_assets.adapters.diff_page import cells_of, key_of, sentence
+    from zebra_assets.adapters.diff_page import cells_of, key_of, moved_first, sentence
     from zebra_assets.cli.show import say, table, verdict
 
     say(f"{found.before} -> {found.after}: {sentence(found)}", "bold")
@@ -75,7 +75,7 @@ def _show_diff(found: Any) -> None:
     for one in found.definitions:
         say(f"{one.what} was {one.before}, is {one.after}", "yellow")
     cells: list[list[Any]] = []
-    for c in found.columns:
+    for c in moved_first(found):
         dtype = c.after if c.before == c.after else f"{c.before or 'absent'} -> {c.after or 'absent'}"
         cells.append([c.name, dtype, c.cells, c.nulls_before, c.nulls_after, c.psi, c.js, verdict(not c.shifted, "", "SHIFTED")])
     table(["column", "dtype", "changed cells", "missing before", "after", "psi", "js", ""], cells)

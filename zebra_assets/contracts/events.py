@@ -1,17 +1,25 @@
-"""The six typed facts from production. `event_id` makes a retry harmless; `ts` informs and never orders."""
+"""The six typed facts from production. `event_id` makes a retry harmless; `ts` informs, and orders only labels of one prediction."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import AfterValidator, Field, TypeAdapter
 
 from zebra_assets.contracts.names import ManifestId, Name, Version
 from zebra_assets.contracts.noun import Noun
 
 
+def _utc(ts: datetime) -> datetime:
+    return ts.astimezone(UTC) if ts.tzinfo else ts.replace(tzinfo=UTC)
+
+
+# In UTC always, so that the stored text of two moments compares as they do.
+Moment = Annotated[datetime, AfterValidator(_utc)]
+
+
 class _Event(Noun):
     event_id: str = Field(pattern=r"^[A-Za-z0-9_-]{8,64}$")
-    ts: datetime
+    ts: Moment
     model: Name
 
 
@@ -46,7 +54,7 @@ class DriftEvent(_Event):
 
 
 class LabelEvent(_Event):
-    """The truth about an earlier prediction, arrived later."""
+    """The truth about an earlier prediction, arrived later. Of several, the one with the latest `ts` holds: since then it was known."""
 
     type: Literal["label_event"] = "label_event"
     prediction_event_id: str

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from zebra_assets.contracts.names import Digest, ManifestId
 from zebra_assets.contracts.noun import Noun
+from zebra_assets.contracts.verdicts import DriftBin
 
 
 class BlobCheck(Noun):
@@ -41,8 +42,9 @@ class Verification(Noun):
 class ColumnDiff(Noun):
     """One column of two manifests. `cells` counts changed cells in rows that both have; None where that cannot be told.
 
-    `psi` and `js` are distances between the stored summaries of the two train splits; None where one has none.
-    `shifted` is whether psi net of what chance alone gives is above its threshold.
+    `psi` and `js` are distances between the rows of the two train splits, counted over the bins of the older summary; None
+    where there is none, or the values are hidden. `shifted` is whether psi net of what chance alone gives is above its
+    threshold. `bins` are the shares behind it; none for sensitive columns.
     """
 
     name: str
@@ -54,6 +56,7 @@ class ColumnDiff(Noun):
     psi: float | None = None
     js: float | None = None
     shifted: bool = False
+    bins: list[DriftBin] = Field(default_factory=list)
 
 
 class Definition(Noun):

@@ -99,7 +99,9 @@ def options(config: type[C], source: SourceSpec) -> C:
         return config.model_validate(source.parameters)
     except ValidationError as error:
         known = list(config.model_fields)
+        # A rule about several options at once has no place of its own.
         lines = [
-            f"source.parameters.{'.'.join(map(str, e['loc']))}: {e['msg']}.{did_you_mean(str(e['loc'][-1]), known)}" for e in error.errors()
+            f"{'.'.join(['source.parameters', *map(str, e['loc'])])}: {e['msg']}.{did_you_mean(str(['', *e['loc']][-1]), known)}"
+            for e in error.errors()
         ]
         raise SpecInvalid("\n".join(lines), fix=f"connector '{source.connector}' knows: {', '.join(known)}") from error

@@ -1,12 +1,14 @@
 """What changed between two manifests: rows by key, cells by column, definitions, distributions.
 
-Pure and without a loop over rows: keys are joined by Arrow, columns compared whole, one at a time, so that beside the two
-tables a few columns are held. Without a common key rows are compared as wholes, by a 128-bit hash of their cells: then a
-changed row is one removed and one added. Called by `loop`.
+Both are read once, batch by batch, so memory is bounded by the batches and not by the rows; nothing loops over rows. Where
+both declare the same key, rows meet by it (`keyed`); else as wholes (`keyless`), and then a changed row is one removed and one
+added. Distributions of the train split are counted over the older summary's bins meanwhile (`tally`). Called by `loop`.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,158 +16,185 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from zebra_assets.contracts.manifest import ColumnStats, Manifest
+from zebra_assets.contracts.ports import ObjectStore
 from zebra_assets.contracts.provenance import ColumnDiff, Definition, ManifestDiff, RowExample
-from zebra_assets.datasets.split import row_hashes
+from zebra_assets.contracts.verdicts import DriftBin
+from zebra_assets.datasets import keyed, keyless
+from zebra_assets.datasets.dtypes import ARROW
+from zebra_assets.datasets.stored import Stored
 from zebra_assets.datasets.table import EXAMPLES, MASK, shorten
+from zebra_assets.datasets.tally import Counted
 
-Positions = np.ndarray[Any, np.dtype[np.int64]]
-Truth = np.ndarray[Any, np.dtype[np.bool_]]
 _FIRST_CELLS = 6  # of a row without a key, shown as an example
 
 
 class Distance(NamedTuple):
-    """How far two summaries of a column are apart."""
+    """How far two distributions of a column are apart, and the bins that show it."""
 
     psi: float
     js: float
     shifted: bool
+    bins: list[DriftBin]
 
 
-Distances = Callable[[ColumnStats, ColumnStats], Distance | None]
+Distances = Callable[[ColumnStats, Counted, Counted], Distance | None]
 
 
-@dataclass(frozen=True)
-class Side:
-    """One manifest with its rows by split."""
+@dataclass
+class _Found:
+    """What the rows showed so far."""
 
-    manifest: Manifest
-    splits: Mapping[str, pa.Table]
+    added: int = 0
+    removed: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    moved: int | None = None
+    cells: dict[str, int] = field(default_factory=dict)
+    examples: dict[str, list[RowExample]] = field(default_factory=lambda: {"added": [], "removed": [], "changed": []})
 
-    def table(self) -> pa.Table:
-        """All rows, split after split."""
-        return pa.concat_tables(self.splits.values())
-
-    def split_of_rows(self) -> "np.ndarray[Any, Any]":
-        """The split's name per row of `table`."""
-        return np.repeat(np.asarray(list(self.splits)), [t.num_rows for t in self.splits.values()])
-
-
-class _Rows(NamedTuple):
-    """Which rows are whose: positions in both tables of rows that both have, and of those only one has."""
-
-    both: tuple[Positions, Positions]
-    removed: Positions
-    added: Positions
+    def wants(self, kind: str) -> int:
+        """How many more examples of a kind are to be shown."""
+        return EXAMPLES - len(self.examples[kind])
 
 
-def diff(before: Side, after: Side, *, sensitive: frozenset[str], distances: Distances) -> ManifestDiff:
+def diff(before: Manifest, after: Manifest, store: ObjectStore, *, sensitive: frozenset[str], distances: Distances) -> ManifestDiff:
     """Compare two manifests with their rows.
 
     Args:
-        sensitive: columns whose values are masked in examples.
-        distances: psi and js of two column summaries; None where they cannot be compared.
+        sensitive: columns whose values are masked in examples, and whose bins are not told.
+        distances: what two counts over a summary's bins come to; None where they cannot be compared.
+
+    Raises:
+        NotFound: a blob is gone.
+        Refused: rows do not stand in key order.
+        Unavailable: the store cannot be reached, or scratch space is full.
     """
-    old, new = before.table(), after.table()
-    key = _common_key(before.manifest, after.manifest)
-    rows = _by_key(old, new, key) if key else _by_row(old, new)
-    shared = [
-        n for n in old.column_names if n in new.column_names and n not in key and old.schema.field(n).type == new.schema.field(n).type
-    ]
-    changes: dict[str, Truth] = {}
-    if key:
-        changes = {name: truth for name in shared if (truth := _changed(old[name], new[name], rows)).any()}
-    changed = np.logical_or.reduce(list(changes.values())) if changes else np.zeros(len(rows.both[0]), dtype=bool)
-    moved = int((before.split_of_rows()[rows.both[0]] != after.split_of_rows()[rows.both[1]]).sum()) if key else None
-    cells = {name: int(changes[name].sum()) if name in changes else 0 for name in [*key, *shared]} if key else {}
-    show = key or old.column_names[:_FIRST_CELLS]
+    shared_bins = {n: s for n, s in before.stats.columns.items() if (t := after.stats.columns.get(n)) and t.kind == s.kind}
+    old, new = Stored(before, store, shared_bins), Stored(after, store, shared_bins)
+    key = _common_key(old, new)
+    with store.scratch() as scratch:
+        found = _by_key(old, new, key, sensitive) if key else _by_row(old, new, scratch, sensitive)
     return ManifestDiff(
-        before=before.manifest.id,
-        after=after.manifest.id,
+        before=before.id,
+        after=after.id,
         by="key" if key else "row",
-        rows_before=old.num_rows,
-        rows_after=new.num_rows,
-        splits_before=before.manifest.stats.rows_by_split,
-        splits_after=after.manifest.stats.rows_by_split,
-        added=len(rows.added),
-        removed=len(rows.removed),
-        changed=int(changed.sum()),
-        unchanged=len(changed) - int(changed.sum()),
-        moved=moved,
-        definitions=list(_definitions(before.manifest, after.manifest)),
-        columns=list(_columns(before.manifest, after.manifest, cells, distances)),
-        examples=[
-            *_examples("added", new, rows.added, show, sensitive),
-            *_examples("removed", old, rows.removed, show, sensitive),
-            *_changed_examples(old, new, rows, changes, changed, show, sensitive),
-        ],
+        rows_before=before.stats.rows,
+        rows_after=after.stats.rows,
+        splits_before=before.stats.rows_by_split,
+        splits_after=after.stats.rows_by_split,
+        added=found.added,
+        removed=found.removed,
+        changed=found.changed,
+        unchanged=found.unchanged,
+        moved=found.moved,
+        definitions=list(_definitions(before, after)),
+        columns=list(_columns(old, new, found.cells, shared_bins, sensitive, distances)),
+        examples=[one for kind in ("added", "removed", "changed") for one in found.examples[kind]],
     )
 
 
-def _common_key(before: Manifest, after: Manifest) -> list[str]:
+def _common_key(old: Stored, new: Stored) -> list[str]:
     """The key both declare over the same dtypes, or none."""
-    key = after.columns.key
-    dtypes = [{c.name: c.dtype for c in m.columns.columns} for m in (before, after)]
-    same = before.columns.key == key and all(dtypes[0][name] == dtypes[1][name] for name in key)
+    key = new.manifest.columns.key
+    same = old.manifest.columns.key == key and all(old.dtypes[name] == new.dtypes[name] for name in key)
     return key if same else []
 
 
-def _by_key(old: pa.Table, new: pa.Table, key: list[str]) -> _Rows:
-    """Keys are unique in a manifest, so the join is one to one."""
-    left = old.select(key).append_column("__old", pa.array(np.arange(old.num_rows)))
-    right = new.select(key).append_column("__new", pa.array(np.arange(new.num_rows)))
-    joined = left.join(right, keys=key, join_type="full outer").select(["__old", "__new"]).combine_chunks()
-    here, there = joined["__old"].is_valid(), joined["__new"].is_valid()
-    both = joined.filter(pc.and_(here, there)).sort_by("__new")
-    return _Rows(
-        (_positions(both["__old"]), _positions(both["__new"])),
-        np.sort(_positions(joined["__old"].filter(pc.invert(there)))),
-        np.sort(_positions(joined["__new"].filter(pc.invert(here)))),
-    )
+def _shared(old: Stored, new: Stored) -> list[str]:
+    """Columns of both with the same dtype, in the older one's order."""
+    return [name for name, dtype in old.dtypes.items() if new.dtypes.get(name) == dtype]
 
 
-def _by_row(old: pa.Table, new: pa.Table) -> _Rows:
-    """Equal rows cancel out one by one; columns that only one side has are left out, so that a new column is not all new rows."""
-    shared = [n for n in old.column_names if n in new.column_names and old.schema.field(n).type == new.schema.field(n).type]
-    codes = np.unique(np.concatenate([_wide_hashes(t.select(shared)) for t in (old, new)]), return_inverse=True)[1].reshape(-1)
-    a, b = codes[: old.num_rows], codes[old.num_rows :]
-    # A row's identity is its content and which of its repeats it is: the second of two equal rows meets the other side's second.
-    ours, theirs = (np.stack([side, _repeat(side)], axis=1).astype(np.int64) for side in (a, b))
-    merged = np.unique(np.concatenate([ours, theirs]), axis=0, return_inverse=True)[1].reshape(-1)
-    x, y = merged[: old.num_rows], merged[old.num_rows :]
-    _, at_old, at_new = np.intersect1d(x, y, assume_unique=True, return_indices=True)
-    return _Rows((at_old, at_new), np.flatnonzero(~np.isin(x, y)), np.flatnonzero(~np.isin(y, x)))
+def _by_key(old: Stored, new: Stored, key: list[str], sensitive: frozenset[str]) -> _Found:
+    columns = [*key, *(name for name in _shared(old, new) if name not in key)]
+    found = _Found(moved=0, cells=dict.fromkeys(columns, 0))
+    sides = [{split: partial(side.batches, split, columns) for split in side.splits} for side in (old, new)]
+    empty = pa.schema([(name, ARROW[old.dtypes[name]]) for name in columns]).empty_table()
+    for a, b in keyed.windows(sides[0], sides[1], key):
+        _window(a.table if a.table.num_rows else empty, b.table if b.table.num_rows else empty, a.splits, b.splits, key, sensitive, found)
+    return found
 
 
-def _wide_hashes(table: pa.Table) -> "np.ndarray[Any, Any]":
-    """128 bits a row, from two salts: among 10**9 rows two different ones meet with a chance of about 10**-21."""
-    both = np.stack([row_hashes(table, salt) for salt in ("diff", "again")], axis=1)
-    return np.ascontiguousarray(both).view([("first", np.uint64), ("second", np.uint64)]).reshape(-1)
+def _window(
+    old: pa.Table,
+    new: pa.Table,
+    was: "np.ndarray[Any, Any]",
+    is_: "np.ndarray[Any, Any]",
+    key: list[str],
+    sensitive: frozenset[str],
+    found: _Found,
+) -> None:
+    """Count one window of keys."""
+    met = keyed.meet(old, new, key)
+    changes = {name: truth for name in old.column_names if name not in key and (truth := _changed(old[name], new[name], met)).any()}
+    changed = np.logical_or.reduce(list(changes.values())) if changes else np.zeros(len(met.both[0]), dtype=bool)
+    found.added += len(met.added)
+    found.removed += len(met.removed)
+    found.changed += int(changed.sum())
+    found.unchanged += len(changed) - int(changed.sum())
+    found.moved = (found.moved or 0) + int((was[met.both[0]] != is_[met.both[1]]).sum())
+    for name, truth in changes.items():
+        found.cells[name] += int(truth.sum())
+    for kind, table, rows in (("added", new, met.added), ("removed", old, met.removed)):
+        found.examples[kind] += _examples(kind, table.select(key).take(pa.array(rows[: found.wants(kind)])), sensitive)
+    for at in np.flatnonzero(changed)[: found.wants("changed")]:
+        a, b = int(met.both[0][at]), int(met.both[1][at])
+        names = [name for name, truth in changes.items() if truth[at]]
+        found.examples["changed"].append(
+            RowExample(
+                kind="changed",
+                key={n: _shown(n, new[n][b].as_py(), sensitive) for n in key},
+                cells={n: (_shown(n, old[n][a].as_py(), sensitive), _shown(n, new[n][b].as_py(), sensitive)) for n in names},
+            )
+        )
 
 
-def _repeat(codes: Positions) -> Positions:
-    """For each row how many equal ones stand before it."""
-    order = np.argsort(codes, kind="stable")
-    ranked = codes[order]
-    starts = np.flatnonzero(np.diff(ranked, prepend=-1))
-    run = np.arange(len(codes)) - np.repeat(starts, np.diff(np.append(starts, len(codes))))
-    out = np.empty(len(codes), dtype=np.int64)
-    out[order] = run
-    return out
-
-
-def _positions(values: pa.ChunkedArray) -> Positions:
-    return np.asarray(values.to_numpy(), dtype=np.int64)
-
-
-def _changed(old: pa.ChunkedArray, new: pa.ChunkedArray, rows: _Rows) -> Truth:
+def _changed(old: pa.ChunkedArray, new: pa.ChunkedArray, met: keyed.Met) -> "np.ndarray[Any, np.dtype[np.bool_]]":
     """Cells that differ; null is equal to null, and NaN to NaN."""
-    a, b = old.take(pa.array(rows.both[0])), new.take(pa.array(rows.both[1]))
+    a, b = old.take(pa.array(met.both[0])), new.take(pa.array(met.both[1]))
     same = pc.fill_null(pc.equal(a, b), False)
     if a.null_count and b.null_count:
         same = pc.or_(same, pc.and_(pc.is_null(a), pc.is_null(b)))
     if pa.types.is_floating(a.type):
         same = pc.or_(same, pc.fill_null(pc.and_(pc.is_nan(a), pc.is_nan(b)), False))
     return ~np.asarray(same.to_numpy(), dtype=bool)
+
+
+def _by_row(old: Stored, new: Stored, scratch: Path, sensitive: frozenset[str]) -> _Found:
+    """Columns that only one side has are left out, so that a new column is not all new rows."""
+    shared = _shared(old, new)
+    met = keyless.meet(old.every(shared), new.every(shared), scratch)
+    found = _Found(added=met.added.rows, removed=met.removed.rows, unchanged=met.both)
+    for kind, side, left in (("added", new, met.added), ("removed", old, met.removed)):
+        found.examples[kind] += _searched(kind, side, shared, left.some, sensitive)
+    return found
+
+
+def _searched(kind: str, side: Stored, shared: list[str], some: keyless.Pairs, sensitive: frozenset[str]) -> Iterator[RowExample]:
+    """Read again until the rows with these hashes have come."""
+    show = list(side.dtypes)[:_FIRST_CELLS]
+    wanted = {pair.tobytes() for pair in some}
+    if not wanted:
+        return
+    for table in side.every([*shared, *(name for name in show if name not in shared)], count=False):
+        pairs = keyless.pairs_of(table.select(shared))
+        for row in np.flatnonzero(np.isin(pairs["first"], some["first"])):
+            if pairs[row].tobytes() in wanted:
+                wanted.discard(pairs[row].tobytes())
+                yield from _examples(kind, table.select(show).slice(int(row), 1), sensitive)
+        if not wanted:
+            return
+
+
+def _examples(kind: str, rows: pa.Table, sensitive: frozenset[str]) -> Iterator[RowExample]:
+    for row in rows.to_pylist():
+        yield RowExample.model_validate({"kind": kind, "key": {n: _shown(n, v, sensitive) for n, v in row.items()}})
+
+
+def _shown(name: str, value: Any, sensitive: frozenset[str]) -> str:
+    if value is None:
+        return "null"
+    return MASK if name in sensitive else shorten(value) if isinstance(value, str | int | float | bool) else str(value)
 
 
 def _definitions(before: Manifest, after: Manifest) -> Iterator[Definition]:
@@ -179,44 +208,22 @@ def _definitions(before: Manifest, after: Manifest) -> Iterator[Definition]:
             yield Definition.model_validate({"what": what, "before": was or "none", "after": is_ or "none"})
 
 
-def _columns(before: Manifest, after: Manifest, cells: Mapping[str, int], distances: Distances) -> Iterator[ColumnDiff]:
+def _columns(
+    old: Stored, new: Stored, cells: Mapping[str, int], bins: Mapping[str, ColumnStats], sensitive: frozenset[str], distances: Distances
+) -> Iterator[ColumnDiff]:
     """Every column of either, in the order of the newer one, vanished ones last."""
-    old, new = ({c.name: f"{c.dtype}{'?' if c.nullable else ''}" for c in m.columns.columns} for m in (before, after))
-    for name in [*new, *(n for n in old if n not in new)]:
-        was, is_ = before.stats.columns.get(name), after.stats.columns.get(name)
-        far = distances(was, is_) if was and is_ else None
+    told = [{c.name: f"{c.dtype}{'?' if c.nullable else ''}" for c in side.manifest.columns.columns} for side in (old, new)]
+    for name in [*told[1], *(n for n in told[0] if n not in told[1])]:
+        far = distances(bins[name], old.tallies[name].counted(), new.tallies[name].counted()) if name in bins else None
         yield ColumnDiff(
             name=name,
-            before=old.get(name),
-            after=new.get(name),
+            before=told[0].get(name),
+            after=told[1].get(name),
             cells=cells.get(name),
-            nulls_before=before.stats.null_fraction.get(name),
-            nulls_after=after.stats.null_fraction.get(name),
+            nulls_before=old.manifest.stats.null_fraction.get(name),
+            nulls_after=new.manifest.stats.null_fraction.get(name),
             psi=far.psi if far else None,
             js=far.js if far else None,
             shifted=bool(far and far.shifted),
+            bins=far.bins if far and name not in sensitive else [],
         )
-
-
-def _examples(kind: str, table: pa.Table, at: Positions, names: list[str], sensitive: frozenset[str]) -> Iterator[RowExample]:
-    for row in table.select(names).take(pa.array(at[:EXAMPLES])).to_pylist():
-        yield RowExample.model_validate({"kind": kind, "key": {n: _shown(n, v, sensitive) for n, v in row.items()}})
-
-
-def _changed_examples(
-    old: pa.Table, new: pa.Table, rows: _Rows, changes: Mapping[str, Truth], changed: Truth, key: list[str], sensitive: frozenset[str]
-) -> Iterator[RowExample]:
-    for at in np.flatnonzero(changed)[:EXAMPLES]:
-        a, b = int(rows.both[0][at]), int(rows.both[1][at])
-        names = [name for name, cells in changes.items() if cells[at]]
-        yield RowExample(
-            kind="changed",
-            key={n: _shown(n, new[n][b].as_py(), sensitive) for n in key},
-            cells={n: (_shown(n, old[n][a].as_py(), sensitive), _shown(n, new[n][b].as_py(), sensitive)) for n in names},
-        )
-
-
-def _shown(name: str, value: Any, sensitive: frozenset[str]) -> str:
-    if value is None:
-        return "null"
-    return MASK if name in sensitive else shorten(value) if isinstance(value, str | int | float | bool) else str(value)

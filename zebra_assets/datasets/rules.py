@@ -68,9 +68,11 @@ def missing_mask(values: pa.ChunkedArray) -> Mask:
 def key_repeats(block: pa.Table, key: tuple[str, ...], before: pa.Table | None) -> Mask:
     """Rows whose key equals the row before; rows are sorted by key, so equal keys are neighbours. Null equals nothing."""
     repeats = np.ones(block.num_rows, dtype=bool)
-    repeats[:1] = before is not None and all(
-        before[name][-1].as_py() == block[name][0].as_py() and block[name][0].is_valid for name in key if block.num_rows
-    )
+    if before is None or not before.num_rows or not block.num_rows:
+        repeats[:1] = False
+    else:
+        first = [(before[name][-1].as_py(), block[name][0].as_py()) for name in key]
+        repeats[0] = all(a is not None and a == b for a, b in first)
     for name in key:
         values = block[name]
         same = pc.equal(values.slice(0, max(len(values) - 1, 0)), values.slice(1))
@@ -99,7 +101,9 @@ def _cell_rules(column: ColumnSpec) -> Iterator[tuple[str, Callable[[pa.ChunkedA
 
 
 def _strange(allowed: pa.Array) -> Callable[[pa.ChunkedArray], Mask]:
-    return lambda cells: pc.invert(pc.or_(pc.is_in(cells, allowed), missing_mask(cells)))
+    missing = [None, math.nan] if pa.types.is_floating(allowed.type) else [None]  # allowed, as far as this rule goes
+    known = pa.concat_arrays([allowed, pa.array(missing, allowed.type)])
+    return lambda cells: pc.invert(pc.is_in(cells, known))
 
 
 def _below(cells: pa.ChunkedArray, least: float) -> Mask:

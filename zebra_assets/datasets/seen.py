@@ -21,7 +21,7 @@ from zebra_assets.datasets import cells
 from zebra_assets.datasets.findings import Broken, cells_of, row_examples
 from zebra_assets.datasets.row_hash import Words, row_hashes
 from zebra_assets.datasets.rules import missing_mask
-from zebra_assets.datasets.spill import Companions, Records, Spill
+from zebra_assets.datasets.spill import RUN, Companions, Records, Spill
 from zebra_assets.datasets.table import EXAMPLES
 
 Marks = list[Records]
@@ -103,11 +103,12 @@ class Seen:
     Args:
         asked: the same questions in the same order as given to `marks`.
         scratch: where they go, 16 bytes a row and question; None keeps them in memory.
+        run: marks per question in memory before they go there.
     """
 
-    def __init__(self, asked: list[Question], spec: DatasetSpec, scratch: Path | None) -> None:
+    def __init__(self, asked: list[Question], spec: DatasetSpec, scratch: Path | None, *, run: int = RUN) -> None:
         self._spec = spec
-        self._asked = [(question, Spill(scratch)) for question in asked]
+        self._asked = [(question, Spill(scratch, run=run)) for question in asked]
 
     def __enter__(self) -> "Seen":
         return self

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from zebra_assets.datasets import cells
 from zebra_assets.datasets.row_hash import Words
-from zebra_assets.datasets.spill import Companions, Spill
+from zebra_assets.datasets.spill import RUN, Companions, Spill
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -28,11 +28,12 @@ class Strata:
     Args:
         upper: where the cuts stand, as shares that ascend: 0.7, 0.85 for 70:15:15.
         scratch: where the spill goes; None keeps 16 bytes a row in memory.
+        run: rows in memory before they go there.
     """
 
-    def __init__(self, upper: Floats, scratch: Path | None) -> None:
+    def __init__(self, upper: Floats, scratch: Path | None, *, run: int = RUN) -> None:
         self._upper = upper
-        self._spill: Spill | None = Spill(scratch)
+        self._spill: Spill | None = Spill(scratch, run=run)
         self._codes: dict[Any, int] = {}
         self._most: Words | None = None  # per stratum and cut the highest hash below the cut ...
         self._open: np.ndarray[Any, np.dtype[np.bool_]] | None = None  # ... unless the cut stands before all rows

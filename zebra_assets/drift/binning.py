@@ -75,6 +75,23 @@ def compare_summaries(baseline: ColumnStats, other: ColumnStats) -> Binned | Non
     return _grouped(baseline, window, other.nulls, rows=other.rows)
 
 
+def compare_counted(baseline: ColumnStats, cells: Sequence[int], nulls: int, *, rows: int) -> Binned:
+    """Bin by counts that somebody made over the baseline's own bins, with every row at hand: exact, unlike two summaries.
+
+    Args:
+        cells: of a number the rows below the baseline's range, in its bins, and above; else per value of the baseline's in
+            its order, and last all others together.
+        rows: all of them, ``nulls`` included.
+    """
+    if baseline.kind == "numeric":
+        return _grouped(baseline, np.asarray(cells, dtype=np.int64), nulls, rows=rows)
+    *listed, others = cells
+    seen = Counter(dict(zip(map(as_text, baseline.values), listed, strict=True)))
+    if not baseline.other:  # the baseline lists all it has, so any other is new
+        seen["\0"], others = others, 0
+    return _tallied(baseline, seen, nulls, rows=rows, unlisted=others)
+
+
 def _exact(stats: ColumnStats) -> bool:
     """Whether each value is a bin of its own: then the last edge stands twice."""
     return stats.edges[-1] == stats.edges[-2]

@@ -1,13 +1,12 @@
 """What rests, looked at again: a manifest against the store, and one manifest against another. Changes nothing."""
 
-import pyarrow.parquet as pq
-
 from zebra_assets.contracts.manifest import ColumnStats, Manifest
 from zebra_assets.contracts.provenance import ManifestDiff, Verification
-from zebra_assets.contracts.rows import files_of
-from zebra_assets.datasets.diff import Distance, Side, diff
+from zebra_assets.contracts.verdicts import DriftBin
+from zebra_assets.datasets.diff import Distance, diff
+from zebra_assets.datasets.tally import Counted
 from zebra_assets.datasets.verify import verify
-from zebra_assets.drift.binning import compare_summaries
+from zebra_assets.drift.binning import compare_counted
 from zebra_assets.drift.metrics import METRICS, js, psi
 from zebra_assets.parts import Parts
 
@@ -23,17 +22,24 @@ def diff_manifests(parts: Parts, before: Manifest, after: Manifest, *, sensitive
     Raises:
         NotFound: a blob is gone; `verify` says which.
     """
-    return diff(_side(parts, before), _side(parts, after), sensitive=sensitive, distances=distance)
+    return diff(before, after, parts.store, sensitive=sensitive, distances=distance)
 
 
-def distance(before: ColumnStats, after: ColumnStats) -> Distance | None:
-    """Psi and js of two summaries of one column, as drift measures them; None where they cannot be compared."""
-    table = compare_summaries(before, after)
-    if table is None or not len(table.labels):
+def distance(bins: ColumnStats, before: Counted, after: Counted) -> Distance | None:
+    """Psi and js of two counts over the bins of one summary, as drift measures them; None where they say nothing."""
+    if bins.kind == "categorical" and not bins.values:  # hidden, or without a value
         return None
-    return Distance(psi(table), js(table), METRICS["psi"].net(table) > METRICS["psi"].threshold)
-
-
-def _side(parts: Parts, manifest: Manifest) -> Side:
-    names = [c.name for c in manifest.columns.columns]
-    return Side(manifest, {split: pq.read_table(files_of(manifest, split, parts.store), columns=names) for split in manifest.split_names()})
+    outside = before.cells[0] + before.cells[-1] if bins.kind == "numeric" else 0
+    inner = before.cells[1:-1] if bins.kind == "numeric" else before.cells[:-1]
+    if inner and outside:  # a sketched summary's range may miss its own rows by a little
+        inner = [inner[0] + before.cells[0], *inner[1:]]
+        inner[-1] += before.cells[-1]
+    exact = bins.model_copy(
+        update={"counts": inner, "nulls": before.nulls, "rows": before.rows, "other": 0 if bins.kind == "numeric" else before.cells[-1]}
+    )
+    table = compare_counted(exact, after.cells, after.nulls, rows=after.rows)
+    if not len(table.labels):
+        return None
+    base, now = (counts / max(int(counts.sum()), 1) for counts in (table.baseline, table.window))
+    shares = [DriftBin(label=n, baseline=float(b), window=float(w)) for n, b, w in zip(table.labels, base, now, strict=True)]
+    return Distance(psi(table), js(table), METRICS["psi"].net(table) > METRICS["psi"].threshold, shares)

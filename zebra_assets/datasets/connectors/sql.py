@@ -1,13 +1,21 @@
-"""SQL: the rows of exactly one SELECT, with bound parameters, in a read-only transaction.
+"""SQL: the rows of exactly one SELECT, with bound parameters, in a read-only transaction, streamed.
 
-`source.url` is an SQLAlchemy URL, ``${NAME}`` in it a secret; SQLite paths are relative to the project root. Rows come
-in the database's order: give the recipe a key, or the query an ORDER BY, for a manifest id that repeats.
+`source.url` is an SQLAlchemy URL (Postgres, SQLite, MySQL, MariaDB, any with a driver), ``${NAME}`` in it a secret;
+SQLite paths are relative to the project root. Rows come in the database's order: give the recipe a key, or the query an
+ORDER BY, for a manifest id that repeats. Two options stand in the URL's query, because `source.parameters` are the
+query's: ``zebra_timeout_s`` (3600) and ``zebra_fast`` (on).
+
+Postgres and SQLite are read through ADBC (`_adbc`) where that yields the same cells. 1,000,000 rows of ten mixed columns
+take 6.3 s of CPU row by row, and 0.9 s (Postgres) or 1.3 s (SQLite) that way; by the clock 7 and 4 times less.
 """
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+import logging
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pyarrow as pa
 import sqlalchemy as sa
@@ -17,12 +25,14 @@ from sqlalchemy.pool import NullPool
 
 from zebra_assets.contracts.dataset_spec import Dtype, SourceSpec
 from zebra_assets.contracts.names import safe_join
-from zebra_assets.datasets.connector import BATCH_ROWS, fill_secrets, match_columns
+from zebra_assets.datasets.connector import BATCH_ROWS, fill_secrets
+from zebra_assets.datasets.connectors import _adbc, _fast_text, _rows, _session
+from zebra_assets.datasets.connectors._select import one_select
 from zebra_assets.errors import NotFound, SpecInvalid, Unavailable
 
-TIMEOUT_S = 600
-# Text, quoted names, dollar quotes and comments: what a ';' or a word may hide in.
-_QUIET = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|\$(\w*)\$.*?\$\1\$|--[^\n]*|/\*.*?\*/", re.DOTALL)
+log = logging.getLogger(__name__)
+TIMEOUT_S = 3600.0
+LONGEST_S = 7 * 86_400
 
 
 class Sql:
@@ -33,39 +43,25 @@ class Sql:
             raise SpecInvalid(
                 "The sql connector needs source.url and source.query.", fix="url: sqlite:///data/shop.db\n  query: SELECT ..."
             )
-        self.query = one_select(source.query)
         self.parameters = dict(source.parameters)
         try:
-            self.url = _below(make_url(fill_secrets(source.url, secrets)), project)
+            url, self.timeout_s, self.fast = _options(make_url(fill_secrets(source.url, secrets)))
         except ArgumentError as error:
             raise SpecInvalid(f"source.url: {error}", fix="url: postgresql+psycopg2://user:${PASSWORD}@host/database") from error
+        self.url = _below(_session.driven(url), project)
+        self.query = one_select(source.query, self.url.get_backend_name())
 
     def batches(self, columns: Mapping[str, Dtype]) -> Iterator[pa.RecordBatch]:
-        """See `Connector.batches`. One transaction, so one snapshot on SQLite and Postgres."""
+        """See `Connector.batches`. One transaction, so one snapshot."""
         engine = self._engine()
-        try:
-            connection = engine.connect()
-        except SQLAlchemyError as error:
-            raise Unavailable(
-                f"{self.location()} cannot be reached: {_said(error)}", fix="check the URL, and that the server runs"
-            ) from error
-        with connection:
+        if self.fast:
             try:
-                self._read_only(connection)
-                result = connection.execution_options(stream_results=True, yield_per=BATCH_ROWS).execute(
-                    sa.text(self.query), self.parameters
-                )
-                names = match_columns(list(result.keys()), columns, self.location())
-                at = [list(result.keys()).index(name) for name in names]
-                for rows in result.partitions():
-                    yield _batch(names, at, rows)
-            except SQLAlchemyError as error:
-                lost = isinstance(error, DBAPIError) and (error.connection_invalidated or type(error.orig).__name__ == "QueryCanceled")
-                if lost:
-                    raise Unavailable(f"{self.location()} broke off: {_said(error)}", fix="run the ingest again") from error
-                raise SpecInvalid(
-                    f"{self.location()} refused the query: {_said(error)}", fix="correct source.query in dataset.yaml"
-                ) from error
+                with self._fast(engine, columns) as batches:
+                    yield from batches
+                return
+            except _adbc.NotAlike as why:
+                log.info("%s is read row by row: %s", self.location(), why)
+        yield from self._generic(engine, columns)
 
     def revision(self) -> str | None:
         """Databases have no version that could be told again."""
@@ -75,6 +71,48 @@ class Sql:
         """The URL with its password hidden."""
         return self.url.render_as_string(hide_password=True)
 
+    def _fast(self, engine: sa.Engine, columns: Mapping[str, Dtype]) -> AbstractContextManager[Iterator[pa.RecordBatch]]:
+        where = self.location()
+        if self.url.drivername == "postgresql+psycopg2":
+            dsn = self.url.set(drivername="postgresql").render_as_string(hide_password=False)
+            return _adbc.postgres(dsn, _fast_text.postgres(engine, self.query, self.parameters), columns, where, self.timeout_s)
+        if self.url.get_backend_name() == "sqlite":
+            text, values = _fast_text.sqlite(self.query, self.parameters)
+            return _adbc.sqlite(Path(self.url.database or ""), text, values, columns, where, self.timeout_s)
+        raise _adbc.NotAlike(f"there is no faster way from {self.url.get_backend_name()}")
+
+    def _generic(self, engine: sa.Engine, columns: Mapping[str, Dtype]) -> Iterator[pa.RecordBatch]:
+        try:
+            connection = engine.connect()
+        except SQLAlchemyError as error:
+            raise Unavailable(
+                f"{self.location()} cannot be reached: {_said(error)}", fix="check the URL, and that the server runs"
+            ) from error
+        with connection:
+            try:
+                _session.prepare(connection, self.timeout_s)
+                streamed = connection.execution_options(stream_results=True, max_row_buffer=BATCH_ROWS)
+                yield from _rows.batches(self._execute(streamed), columns, self.location())
+            except SQLAlchemyError as error:
+                raise self._failed(error.orig if isinstance(error, DBAPIError) and error.orig else error) from error
+
+    def _execute(self, connection: sa.Connection) -> sa.CursorResult[Any]:
+        try:
+            return connection.execute(sa.text(self.query), self.parameters)
+        except (ValueError, TypeError, OverflowError) as error:  # drivers on a NUL byte, a list, an integer beyond 64 bits
+            if str(error).startswith("year "):  # the first row is fetched already
+                raise _adbc.beyond_the_calendar(self.location(), str(error)) from error
+            said = f"source.parameters cannot be sent to {self.location()}: {error}"
+            raise SpecInvalid(said, fix="correct source.parameters in dataset.yaml") from error
+
+    def _failed(self, error: BaseException) -> SpecInvalid | Unavailable:
+        where, said = self.location(), _said(error)
+        if _session.timed_out(error):
+            return _adbc.timed_out(where, said)
+        if _session.lost(error):
+            return Unavailable(f"{where} broke off: {said}", fix="run the ingest again")
+        return SpecInvalid(f"{where} refused the query: {said}", fix="correct source.query in dataset.yaml")
+
     def _engine(self) -> sa.Engine:
         try:
             if self.url.get_backend_name() != "sqlite":
@@ -82,32 +120,27 @@ class Sql:
             file = Path(self.url.database or "")
             if not file.is_file():
                 raise NotFound(f"There is no SQLite file {file}.", fix="correct source.url in dataset.yaml")
-            return sa.create_engine(f"sqlite:///file:{file}?mode=ro&uri=true", poolclass=NullPool)
+            name = f"file:{quote(str(file))}?mode=ro"
+            return sa.create_engine("sqlite://", creator=lambda: sqlite3.connect(name, uri=True), poolclass=NullPool)
         except (NoSuchModuleError, ImportError) as error:
-            raise SpecInvalid(f"source.url: no driver for {self.url.drivername}: {error}", fix="pip install its driver") from error
-
-    def _read_only(self, connection: sa.Connection) -> None:
-        if connection.dialect.name == "sqlite":
-            connection.execute(sa.text("PRAGMA query_only = ON"))
-        elif connection.dialect.name == "postgresql":
-            connection.execute(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
-            connection.execute(sa.text(f"SET LOCAL statement_timeout = '{TIMEOUT_S}s'"))
+            fix = "pip install 'zebraops[mysql]'" if "mysql" in self.url.drivername else "pip install its driver"
+            raise SpecInvalid(f"source.url: no driver for {self.url.drivername}: {error}", fix=fix) from error
 
 
-def one_select(query: str) -> str:
-    """Return the query without a closing ';', if it is exactly one SELECT (or WITH ... SELECT).
-
-    Raises:
-        SpecInvalid: anything else. The read-only transaction stands behind this for what hides inside functions.
-    """
-    text = query.strip()
-    bare = _QUIET.sub(" ", text).strip()
-    if bare.endswith(";"):
-        bare, text = bare[:-1], text.rstrip().removesuffix(";")
-    first = re.match(r"\(*\s*(\w*)", bare)
-    if ";" in bare or first is None or first[1].lower() not in ("select", "with"):
-        raise SpecInvalid("source.query is not exactly one SELECT.", fix="keep one SELECT, without ';', in source.query")
-    return text
+def _options(url: URL) -> tuple[URL, float, bool]:
+    """The URL without this connector's own options, the seconds that a query may take, and whether the fast way is open."""
+    seconds, fast = url.query.get("zebra_timeout_s"), url.query.get("zebra_fast", "on")
+    try:
+        timeout_s = float(str(seconds)) if seconds is not None else TIMEOUT_S
+    except ValueError:
+        timeout_s = 0.0
+    if not 0 < timeout_s <= LONGEST_S:
+        raise SpecInvalid(f"source.url: zebra_timeout_s is {seconds}, not 0 to {LONGEST_S:,} seconds.", fix="?zebra_timeout_s=7200")
+    if fast not in ("on", "off"):
+        raise SpecInvalid(f"source.url: zebra_fast is {fast!r}, neither on nor off.", fix="?zebra_fast=off")
+    if unknown := [name for name in url.query if name.startswith("zebra_") and name not in ("zebra_timeout_s", "zebra_fast")]:
+        raise SpecInvalid(f"source.url: the connector has no option {unknown[0]}.", fix="?zebra_timeout_s=7200&zebra_fast=off")
+    return url.difference_update_query(["zebra_timeout_s", "zebra_fast"]), timeout_s, fast == "on"
 
 
 def _below(url: URL, project: Path) -> URL:
@@ -117,22 +150,10 @@ def _below(url: URL, project: Path) -> URL:
     return url.set(database=str(path if path.is_absolute() else safe_join(project, url.database)))
 
 
-def _batch(names: list[str], at: list[int], rows: Sequence[Any]) -> pa.RecordBatch:
-    cells = list(zip(*rows, strict=True))
-    return pa.RecordBatch.from_arrays([_array(cells[i]) for i in at], names=names)
-
-
-def _array(values: Sequence[Any]) -> pa.Array:
-    """Arrow's own idea of the type; SQLite lets types mix in a column, and then they travel as text."""
-    try:
-        return pa.array(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
-        return pa.array([None if v is None else str(v) for v in values])
-
-
-def _said(error: SQLAlchemyError) -> str:
+def _said(error: BaseException) -> str:
     """The database's own words, without the statement and its parameters."""
-    return str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+    words = error.args[-1] if error.args and type(error).__module__.startswith("pymysql") else error
+    return (str(words).strip().splitlines() or [type(error).__name__])[0]
 
 
 KIND = Sql

@@ -1,0 +1,76 @@
+"""Files on this machine: which ones a path names, and one digest of them all that costs nothing while they stay as they are.
+
+Called by `files`. What a file's bytes mean is not its business; remote objects are next door in `_remote`.
+"""
+
+import shlex
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from zebra_assets.contracts.digest import digest_of, stream_digest
+from zebra_assets.datasets.connectors._place import Entry, Stopped
+from zebra_assets.datasets.connectors._stamps import Digests, Stamp, stamp_of
+from zebra_assets.datasets.connectors._unpack import Caps
+from zebra_assets.errors import DataInvalid, NotFound, Refused
+
+CHUNK = 1 << 20
+
+
+class Local:
+    """The files that a path or glob names; relative paths start at the project root."""
+
+    def __init__(self, path: str, project: Path) -> None:
+        self.where, self.project = path, project
+
+    def entries(self) -> list[Entry]:
+        """The files that are there now, in name order; hidden ones are passed over.
+
+        Raises:
+            NotFound: there is none.
+            Refused: a relative path leads out of the project through a symlink.
+        """
+        found = [p for p in self._found() if p.is_file() and not p.name.startswith(".")]
+        if not found:
+            raise NotFound(f"No file matches {self.where}.", fix=f"put the data at {self.where}, or correct source.path")
+        stamps = [(path, stamp_of(path)) for path in found]
+        return [Entry(self._name(path), stamp.size, stamp, str(path)) for path, stamp in stamps]
+
+    def fetch(self, entry: Entry, folder: Path, caps: Caps) -> Path:
+        """The file itself: nothing is copied."""
+        return Path(entry.path)
+
+    def revision(self, entries: list[Entry], stop: threading.Event) -> str | None:
+        """Digest of the files' names and bytes; bytes that were hashed before, by any process, are not read again."""
+        with Digests(self.project) as known:
+            return digest_of([[e.name, _digest(e, known, stop)] for e in entries])
+
+    def _found(self) -> list[Path]:
+        given = Path(self.where)
+        if given.is_absolute():
+            return sorted(Path(given.anchor).glob(str(given.relative_to(given.anchor))))
+        found = sorted(self.project.glob(self.where))
+        for path in found:
+            if not path.resolve().is_relative_to(self.project):
+                raise Refused(f"{self._name(path)} leads out of the project.", fix="write the real, absolute path into source.path")
+        return found
+
+    def _name(self, file: Path) -> str:
+        return str(file.relative_to(self.project)) if file.is_relative_to(self.project) else str(file)
+
+
+def _digest(entry: Entry, known: Digests, stop: threading.Event) -> str:
+    assert isinstance(entry.version, Stamp)
+    file = Path(entry.path)
+    try:
+        return known.of(file, entry.version, lambda: stream_digest(_pieces(file, stop)))
+    except OSError as error:
+        raise DataInvalid(f"{entry.name} cannot be read: {error}", fix=f"ls -l {shlex.quote(entry.path)}") from error
+
+
+def _pieces(file: Path, stop: threading.Event) -> Iterator[bytes]:
+    with file.open("rb") as source:
+        while piece := source.read(CHUNK):
+            if stop.is_set():
+                raise Stopped
+            yield piece

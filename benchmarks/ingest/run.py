@@ -5,7 +5,8 @@
 Full: 0.1, 1 and 5 GB of card transactions (`data`), each contestant (`contestants`, `zebra`) a process of its own (`meter`),
 rounds interleaved, versions of all peers pinned and installed in environments of their own below .zebraops/. Writes
 benchmarks/results/ingest.{json,md} and two plots (`report`); exits 1 when a claim does not hold. A partial run (--quick,
---rows, --only) writes below .zebraops/bench-ingest/ instead. Every round is kept there, so `--report` renders all sizes measured.
+--rows, --only) writes below .zebraops/bench-ingest/partial-results/ instead. Every round is kept, so that sizes may be measured one by
+one: `--sizes 1`, later `--sizes 5`, then `--report` renders them together.
 """
 
 import argparse
@@ -134,7 +135,7 @@ def _busy(steps: object) -> str:
     return f"  (others used {worst:.0%} of the machine)" if worst > report.BUSY else ""
 
 
-def compete(entrants: list[Contestant], files: Data, rounds: int, patience_s: float) -> report.Size:
+def compete(entrants: list[Contestant], files: Data, rounds: int, patience_s: float, kept: Path) -> report.Size:
     """All rounds of one size, saved as they come."""
     versions, settings = {e.name: e.version() for e in entrants}, {e.name: e.setting for e in entrants}
     when = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC"
@@ -142,17 +143,17 @@ def compete(entrants: list[Contestant], files: Data, rounds: int, patience_s: fl
     for number in range(rounds):
         print(f"{files.name}, round {number + 1} of {rounds}", flush=True)
         size.rounds.append(one_round(entrants, files, size.rounds[0] if size.rounds else {}, patience_s))
-        size.save(HOME / "rounds" / f"{files.rows}.json")
+        size.save(kept / f"{files.rows}.json")
     return size
 
 
-def compete_on_s3(size: report.Size, files: Data, ids: dict[str, str], patience_s: float) -> None:
+def compete_on_s3(size: report.Size, files: Data, ids: dict[str, str], patience_s: float, kept: Path) -> None:
     """One turn against an S3 server, added to the first round. Last of all: its client makes this process larger."""
     with scratch() as folder, s3_server(folder / "weed") as endpoint:
         entrant = OnS3(name="zebra, S3", setting="the same, to SeaweedFS on loopback", ids=ids, endpoint=endpoint)
         size.rounds[0] |= one_round([entrant], files, {}, patience_s)
         size.versions[entrant.name], size.settings[entrant.name] = entrant.version(), entrant.setting
-    size.save(HOME / "rounds" / f"{files.rows}.json")
+    size.save(kept / f"{files.rows}.json")
 
 
 def entrants_of(given: argparse.Namespace) -> list[Contestant]:
@@ -179,8 +180,8 @@ def machine() -> str:
     return f"{os.cpu_count()} cores ({names[0] if names else platform.machine()}), {memory:.0f} GiB, Python {platform.python_version()}."
 
 
-def measured(given: argparse.Namespace) -> list[report.Size]:
-    """Run what was asked for."""
+def measured(given: argparse.Namespace, kept: Path) -> list[report.Size]:
+    """Run what was asked for; every round is also saved in ``kept``."""
     entrants, sizes = entrants_of(given), []
     patience = given.patience if given.patience is not None else 0.0 if given.quick else 60.0
     if given.rows:
@@ -191,11 +192,11 @@ def measured(given: argparse.Namespace) -> list[report.Size]:
         files = data(name, rows=rows, gigabytes=gigabytes)
         near = 5 if gigabytes < 1 else ROUNDS.get(gigabytes, 2)
         rounds = given.rounds or (1 if given.quick or given.rows else near)
-        sizes.append((compete(entrants, files, rounds, patience), files))
+        sizes.append((compete(entrants, files, rounds, patience, kept), files))
     zebra = next((e for e in entrants if isinstance(e, Zebra)), None)
     if zebra is not None and not given.no_s3:
         size, files = min(sizes, key=lambda pair: abs(pair[0].bytes - report.MAIN_SIZE))
-        compete_on_s3(size, files, zebra.ids, patience)
+        compete_on_s3(size, files, zebra.ids, patience, kept)
     return [size for size, _ in sizes]
 
 
@@ -208,14 +209,17 @@ def main() -> int:
         files = data("profile", rows=given.rows or 0, gigabytes=0.05 if given.quick else first)
         return subprocess.run([sys.executable, "-m", "benchmarks.ingest.stages", str(files.base)], cwd=ROOT, check=False).returncode
     partial = bool(given.quick or given.rows or given.only)
-    saved = sorted((HOME / "rounds").glob("*.json"), key=lambda file: int(file.stem))
+    kept = HOME / ("partial" if partial else "rounds")
+    saved = sorted(kept.glob("*.json"), key=lambda file: int(file.stem))
     try:
-        sizes = [report.Size.load(file) for file in saved] if given.report else measured(given)
+        sizes = [report.Size.load(file) for file in saved] if given.report else measured(given, kept)
     except Wrong as error:
         print(error, file=sys.stderr)
         return 1
+    if not sizes:
+        sys.exit(f"--report: nothing was measured yet; {kept} is empty.")
     found = report.claims(sizes)
-    out = HOME / "results" if partial else ROOT / "benchmarks" / "results"
+    out = HOME / "partial-results" if partial else ROOT / "benchmarks" / "results"
     out.mkdir(parents=True, exist_ok=True)
     (out / "ingest.json").write_text(json.dumps(found, indent=2) + "\n")
     (out / "ingest.md").write_text(text := report.page(sizes, found, machine()))

@@ -104,7 +104,9 @@ class Zebra:
     ids: dict[str, str] = field(default_factory=dict)  # file to manifest id: the same rows are the same id, whoever computes them
 
     def version(self) -> str:
-        done = subprocess.run(["git", "describe", "--always", "--dirty", "--exclude=*"], cwd=ROOT, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--exclude=*"], cwd=ROOT, capture_output=True, text=True, check=False
+        )
         return done.stdout.strip() or "no commit"
 
     def turn(self, data: Data, folder: Path) -> dict[str, Measured]:

@@ -34,7 +34,7 @@ def test_show_tells_where_the_rows_came_from(mlops: Mlops, walked: Path) -> None
     manifest = mlops("list", "datasets", "--json", project=walked).json["datasets"][0]["newest"]["id"]
     said = mlops("show", manifest, project=walked)
     assert said.code == 0
-    assert "569 rows from files" in said.out and "diagnosis" in said.out and "label" in said.out
+    assert "569 rows" in said.out and "source    files" in said.out and "diagnosis" in said.out and "label" in said.out
     assert mlops("show", manifest, "--json", project=walked).json["manifest"]["id"] == manifest
 
 

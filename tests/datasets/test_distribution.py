@@ -62,6 +62,14 @@ def test_the_distance_of_summaries_is_at_most_that_of_the_rows_and_short_by_two_
         assert seen.p == pytest.approx(true.pvalue, rel=0.2)
 
 
+def test_what_the_sketches_may_be_off_is_taken_off_the_distance() -> None:
+    before, after = column(np.arange(1000.0)), column(np.arange(300.0, 1300.0))
+    told = ks(before.model_copy(update={"error": 0.01}), after.model_copy(update={"error": 0.02})).distance
+    assert told == pytest.approx(ks(before, after).distance - 0.03)
+    words = column(["a"] * 80 + ["b"] * 20), column(["a"] * 40 + ["b"] * 60)
+    assert total_variation(words[0].model_copy(update={"error": 0.01}), words[1]).distance == pytest.approx(0.4 - 2 * 0.01)
+
+
 def test_categories_are_compared_as_scipy_compares_them() -> None:
     before, after = ["a"] * 500 + ["b"] * 300 + ["c"] * 200, ["a"] * 400 + ["b"] * 420 + ["c"] * 180
     shift = total_variation(column(before), column(after))

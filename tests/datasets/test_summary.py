@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests.datasets.conftest import Bench, csv_bytes, people, recipe
 from zebra_assets.contracts.dataset_spec import DatasetSpec
 from zebra_assets.datasets.numbers import MANY, RETAINED, bin_edges, tallied
+from zebra_assets.datasets.sketches import Frequent
 from zebra_assets.datasets.summary import Summary, categorical, null_fractions, numeric, summarise
 from zebra_assets.errors import Refused
 
@@ -193,10 +194,23 @@ def test_a_column_of_names_lists_none_and_tells_how_many_there_are() -> None:
     assert (stats.values, stats.other, stats.distinct) == ([], ROWS, pytest.approx(ROWS, rel=0.09))
 
 
+def test_a_value_that_no_block_had_room_for_is_within_the_error_and_luck_lists_none() -> None:
+    frequent = Frequent()
+    for block in range(40):
+        values = pa.array([*(f"{block}-{i}" for i in range(3000)), "once a block", f"lucky {block}"])
+        frequent.add(values, np.array([2] * 3000 + [1, 3]))
+    assert frequent.short() >= 40 and frequent.top(50) == []
+
+
 def test_text_too_long_to_list_is_counted() -> None:
     long, longer = "x" * 300, "x" * 301
     stats = categorical(pa.chunked_array([pa.array(["a", long, longer, None, long, "é" * 128])]))
     assert (stats.values, stats.counts, stats.other, stats.nulls, stats.distinct) == (["a", "é" * 128], [1, 1], 3, 1, 4)
+    spec, table = made({"w": pa.array(["a", long, longer, long])})
+    summary = Summary(spec)
+    summary.add(table)
+    assert Summary.from_bytes(summary.to_bytes()).columns() == summary.columns() == summarise(table, spec)
+    assert summary.columns()["w"].distinct == 3 and long not in str(summary.to_bytes())
 
 
 def test_a_summary_is_small_and_reads_back_as_it_was() -> None:

@@ -14,7 +14,7 @@ from zebra_assets.errors import Unavailable
 
 
 class NaiveFiles(FileStore):
-    """Opens the final name and writes, a kilobyte at a time with a millisecond between: a slow disk."""
+    """Opens the final name and writes, a kilobyte at a time with two milliseconds between: a slow disk."""
 
     def put(self, key: str, data: bytes | Path, **_: Any) -> str:
         target = self._path(key)
@@ -24,7 +24,7 @@ class NaiveFiles(FileStore):
             with target.open("wb", buffering=0) as out:
                 for start in range(0, len(body), 1024):
                     out.write(body[start : start + 1024])
-                    time.sleep(0.001)
+                    time.sleep(0.002)
         return self.uri(key)
 
     def put_many(self, blobs: Any, progress: Any = lambda _: None) -> list[str]:

@@ -79,18 +79,9 @@ def _datasets(call: Call) -> None:
     rows = queries.datasets(call.parts)
 
     def show() -> None:
-        from zebra_assets.cli.show import say, table
+        from zebra_assets.cli.show_data import datasets
 
-        cells = [
-            [r.name, r.connector, r.owner, r.manifests, r.newest.id if r.newest else None, r.newest.stats.rows if r.newest else None]
-            for r in rows
-        ]
-        table(
-            ["dataset", "connector", "owner", "manifests", "newest", "rows"], cells, empty="no datasets yet: manifests/<name>/dataset.yaml"
-        )
-        for row in rows:
-            if row.problem:
-                say(row.problem, "red")
+        datasets(rows)
 
     call.answer({"datasets": rows}, show)
 
@@ -116,22 +107,14 @@ def _first_metrics(run: Any) -> str | None:
 @verb()
 @click.argument("manifest_id", type=Name("manifest"), metavar="MANIFEST")
 def show(call: Call, manifest_id: str) -> None:
-    """Show MANIFEST: where its rows came from, its columns, splits and digests."""
-    from zebra_assets.control import queries
+    """Show MANIFEST: where its rows came from and who asked for them, its splits and its columns' summaries."""
+    from zebra_assets.control import lineage
 
-    m = queries.manifest(call.parts, manifest_id)
+    told = lineage.told(call.parts, manifest_id)
 
     def show_it() -> None:
-        from zebra_assets.cli.show import say, table
+        from zebra_assets.cli.show_data import manifest
 
-        say(f"{m.id}  {m.stats.rows:,} rows from {m.source.connector} {m.source.location}", "bold")
-        say(f"content {m.hashes.content} in {len(m.hashes.blocks)} blocks, made {m.created_at:%Y-%m-%d %H:%M} UTC")
-        label = m.columns.label.column if m.columns.label else None
-        columns = [
-            [c.name, c.dtype, "key" if c.name in m.columns.key else "label" if c.name == label else "", m.stats.null_fraction.get(c.name)]
-            for c in m.columns.columns
-        ]
-        table(["column", "dtype", "role", "missing"], columns)
-        table(["split", "rows", "bytes", "digest", "at"], [[a.split, a.rows, a.bytes, a.digest[:12], a.uri] for a in m.artifacts])
+        manifest(told)
 
-    call.answer({"manifest": m}, show_it)
+    call.answer({"manifest": told.manifest, "ingests": told.ingests}, show_it)

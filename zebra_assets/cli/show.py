@@ -126,16 +126,16 @@ def _grow(limb: Tree, links: list[Link]) -> None:
 
 def _leaf(link: Link) -> Text:
     """Kind and id, then what is known, without what is empty."""
-    said = ", ".join(f"{name} {_fact(value)}" for name, value in link.facts.items() if value not in (None, "", [], {}))
+    said = ", ".join(f"{name} {fact(value)}" for name, value in link.facts.items() if value not in (None, "", [], {}))
     return Text.assemble((f"{link.kind} ", "cyan"), (link.id, "bold"), f"  {said}")
 
 
-def _fact(value: Any) -> str:
+def fact(value: Any) -> str:
     """A fact in a few words; digests by their first 12 digits."""
     if isinstance(value, dict):
-        return " ".join(f"{name}={_fact(one)}" for name, one in value.items() if one is not None)
+        return " ".join(f"{name}={fact(one)}" for name, one in value.items() if one is not None)
     if isinstance(value, list):
-        return "; ".join(map(_fact, value))
+        return "; ".join(map(fact, value))
     if isinstance(value, str) and DIGEST.fullmatch(value):
         return value[:12]
     return f"{value:%Y-%m-%d %H:%M:%S}" if isinstance(value, datetime) else figure(value)

@@ -1,7 +1,9 @@
-"""What can be asked about data that rests: does it hold, and what changed. Changes nothing; `queries` holds the lists."""
+"""What can be asked about data that rests: what is it, does it hold, and what changed. Changes nothing; `queries` holds the lists."""
 
 import shlex
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from zebra_assets.contracts.manifest import Manifest
@@ -11,6 +13,8 @@ from zebra_assets.errors import ZebraError
 from zebra_assets.loop import provenance
 from zebra_assets.parts import Parts
 
+INGESTS = 5  # that are told: the first, which made the manifest, and the latest
+
 
 @dataclass(frozen=True)
 class Verified:
@@ -18,6 +22,39 @@ class Verified:
 
     verification: Verification
     fix: str | None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One ingest that came to a manifest, as the audit log tells it."""
+
+    by: str
+    at: datetime
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Told:
+    """A manifest, its first ingest and the latest (`unlisted` more came in between), and the columns whose values are masked."""
+
+    manifest: Manifest
+    ingests: list[Asked]
+    unlisted: int
+    sensitive: frozenset[str]
+
+
+def told(parts: Parts, manifest_id: str) -> Told:
+    """What is known of a manifest.
+
+    Raises:
+        NotFound: no such manifest.
+        Refused: the manifest file itself was edited.
+    """
+    manifest = queries.manifest(parts, manifest_id)
+    said = [entry.said() for entry in parts.audit.entries(subject=manifest.id, action="dataset.ingested")]
+    shown = said if len(said) <= INGESTS else [said[0], *said[1 - INGESTS :]]
+    ingests = [Asked(one["actor"], datetime.fromisoformat(one["ts"]), one["facts"]) for one in shown]
+    return Told(manifest, ingests, len(said) - len(shown), frozenset(_sensitive(parts, manifest)))
 
 
 def verify(parts: Parts, manifest_id: str, *, rows: bool = True) -> Verified:

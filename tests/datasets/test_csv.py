@@ -100,5 +100,5 @@ def test_a_record_longer_than_a_block_is_read(bench: Bench, monkeypatch: pytest.
 
 def test_a_first_line_without_end_is_refused_before_it_is_read(bench: Bench) -> None:
     bench.put("a.csv", b"a" * (3 << 20))
-    with pytest.raises(DataInvalid, match="first line is longer"):
+    with pytest.raises(DataInvalid, match="header line is longer"):
         bench.ingest(recipe())

@@ -24,7 +24,7 @@ def files_of(manifest: Manifest, split: str, store: ObjectStore) -> list[Path]:
     blobs = manifest.blobs(split)
     if not blobs:
         raise NotFound(
-            f"Manifest {manifest.id} has no {split} split; it has {', '.join(manifest.split_names()) or 'none'}.",
+            f"Manifest {manifest.id} has no split '{split}'; it has {', '.join(manifest.split_names()) or 'none'}.",
             fix=f"give {split} rows (splits in manifests/{manifest.dataset}/dataset.yaml), then: mlops ingest {manifest.dataset}",
         )
 
@@ -32,7 +32,7 @@ def files_of(manifest: Manifest, split: str, store: ObjectStore) -> list[Path]:
         path = store.fetch(blob.key)
         if (found := file_digest(path)) != blob.digest:
             raise Refused(
-                f"The {split} rows at {blob.uri} are not those that {manifest.id} names: digest {found[:16]}, not {blob.digest[:16]}.",
+                f"Rows of the {split} split at {blob.uri} are not those that {manifest.id} names: {found[:16]}, not {blob.digest[:16]}.",
                 fix=f"delete {path} if it is a cached copy, else: mlops ingest {manifest.dataset}",
             )
         return path.resolve()

@@ -8,7 +8,7 @@ its blobs. Called by `ingest`.
 import json
 
 from zebra_assets.contracts.dataset_spec import DatasetSpec
-from zebra_assets.contracts.digest import canonical_json, digest_of
+from zebra_assets.contracts.digest import canonical_json, sha256
 from zebra_assets.contracts.ports import ObjectStore
 from zebra_assets.errors import Conflict, NotFound
 
@@ -42,4 +42,5 @@ def leave_receipt(spec: DatasetSpec, revision: str, manifest_id: str, store: Obj
 
 def _key(spec: DatasetSpec, revision: str) -> str:
     about = {"recipe": spec.model_dump(mode="json", exclude=_UNREAD), "revision": revision, "reading": READING}
-    return f"receipts/{spec.name}/{digest_of(about)}.json"
+    # Not RFC 8785: it has no integers beyond 2**53, and a connector's parameters may (the id of an Iceberg snapshot).
+    return f"receipts/{spec.name}/{sha256(json.dumps(about, sort_keys=True).encode())}.json"

@@ -15,6 +15,7 @@ from zebra_assets.errors import UsageError, did_you_mean
 
 FAMILIES = {
     "connector": "zebra_assets.datasets.connectors",
+    "engine": "zebra_assets.datasets.engines",
     "runner": "zebra_assets.training.runners",
     "launcher": "zebra_assets.training.launchers",
 }

@@ -42,6 +42,8 @@ class Settings(BaseSettings):
     sensor_interval_s: int = Field(default=30, ge=1, description="Least seconds between two ticks of a Dagster sensor.")
     auto_promote_alias: str = Field(default="prod", description="Alias that the promotion asset moves when the gate is open.")
     gate_closed_fails: bool = Field(default=False, description="CI asks for it: a closed gate fails the run with its reasons.")
+    ingest_engine: str = Field(default="threads", description="What works on a dataset's row blocks: threads, dask, or your own.")
+    dask_scheduler: str | None = Field(default=None, description="Address of a Dask scheduler; default two workers on this machine.")
     pushgateway_url: str | None = Field(default=None, description="Prometheus Pushgateway for batch figures such as drift scores.")
     http_allow_private: str = Field(
         default="", description="Comma-separated host:port that recipes may read over HTTP though private or at another port."

@@ -80,7 +80,7 @@ def test_monitor_compares_with_the_baseline_and_a_drifted_window_leaves_one_even
     operations.promote(trained, NAME)
     head = trained.ledger.head(NAME, "prod")
     manifest = trained.manifests.get(head.manifest_id)  # type: ignore[union-attr]
-    train = pq.read_table(trained.store.fetch(manifest.artifact("train").key))  # type: ignore[union-attr]
+    train = pq.read_table([trained.store.fetch(a.key) for a in manifest.blobs("train")])
     # Only the largest nuclei come in from now on: real rows, another mix.
     large = [row for row in train.to_pylist() if row["radius"] > 15]
     features = manifest.columns.features()

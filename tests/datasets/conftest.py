@@ -129,17 +129,15 @@ class Bench:
 
     def rows_by_key(self, done: Ingested, key: str) -> pa.Table:
         """All splits' rows, ordered by ``key``."""
-        return pa.concat_tables(self.split(done, a.split) for a in done.manifest.artifacts).sort_by(key)
+        return pa.concat_tables(self.split(done, name) for name in done.manifest.split_names()).sort_by(key)
 
     def split(self, done: Ingested, name: str) -> pa.Table:
         """One split's rows."""
-        artifact = done.manifest.artifact(name)
-        assert artifact is not None
-        return pq.read_table(self.store.fetch(artifact.key))
+        return pq.read_table([self.store.fetch(a.key) for a in done.manifest.blobs(name)])
 
     def splits(self, done: Ingested, key: str) -> dict[str, str]:
         """Each key's split."""
-        return {row: a.split for a in done.manifest.artifacts for row in self.split(done, a.split)[key].to_pylist()}
+        return {row: name for name in done.manifest.split_names() for row in self.split(done, name)[key].to_pylist()}
 
 
 @pytest.fixture

@@ -39,9 +39,8 @@ NAMELESS = {name: c for name, c in COLUMNS.items() if name != "name"}
     [
         ("visits", "many"),
         ("visits", "2.5"),
-        ("visits", "0x1F"),
         ("visits", "99999999999999999999"),
-        ("visits", " 7"),
+        ("visits", "7 7"),
         ("amount", "1,5".replace(",", ";")),
         ("amount", "NA"),
         ("member", "perhaps"),

@@ -13,7 +13,7 @@ from tests.training.bench import ROLES, Bench, rows
 from zebra_assets.adapters.mlflow import MlflowTracker
 from zebra_assets.adapters.model_files import load_model
 from zebra_assets.contracts.model_spec import load_model_spec
-from zebra_assets.errors import Conflict, DataInvalid, NotFound, Refused, SpecInvalid, TrainingFailed, Unavailable, UsageError
+from zebra_assets.errors import Conflict, NotFound, Refused, SpecInvalid, TrainingFailed, Unavailable, UsageError
 from zebra_assets.training.train import Trained
 
 
@@ -289,7 +289,7 @@ def test_changed_bytes_of_a_split_are_refused(bench: Bench, quick_script: str) -
     with pytest.raises(Refused, match="train split"):
         bench.train(bench.model("quick", quick_script))
     bench.manifest = bench.manifest.model_copy(update={"artifacts": [artifact]})
-    with pytest.raises(DataInvalid, match="no valid split"):
+    with pytest.raises(NotFound, match="no split 'valid'"):
         bench.train(bench.model("quick", quick_script + "#"))
 
 

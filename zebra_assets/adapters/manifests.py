@@ -6,6 +6,7 @@ next read. Two honest writers of the same rows differ in `created_at` and `sourc
 """
 
 import logging
+from collections.abc import Collection
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,10 +31,10 @@ class ManifestFolder:
     def __init__(self, folder: Path, store: ObjectStore) -> None:
         self.folder, self.store = folder, store
 
-    def commit(self, manifest: Manifest) -> bool:
+    def commit(self, manifest: Manifest, *, present: Collection[str] = ()) -> bool:
         """See `Manifests.commit`. Also repairs: blobs that were lost are named anew, without making a new manifest."""
         _verify(manifest, manifest.id)
-        for artifact in manifest.artifacts:
+        for artifact in (a for a in manifest.artifacts if a.key not in present):
             if not self.store.exists(artifact.key):
                 raise Refused(f"{manifest.id} names {artifact.uri}, which is not there.", fix=f"mlops ingest {manifest.dataset}")
             blob = self.store.fetch(artifact.key)

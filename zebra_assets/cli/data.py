@@ -22,13 +22,16 @@ def ingest(call: Call, dataset: str) -> None:
         from zebra_assets.control import queries
 
         reader = next((row.name for row in queries.models(call.parts) if dataset in row.datasets), "MODEL")
-        say(f"{'new manifest' if done.created else 'same rows, same manifest'} {m.id}", "bold")
-        table(["split", "rows", "bytes", "digest"], [[a.split, a.rows, a.bytes, a.digest[:12]] for a in m.artifacts])
+        what = "new manifest" if done.created else "same rows, same manifest" if done.read else "unchanged source, same manifest"
+        say(f"{what} {m.id}", "bold")
+        table(["split", "rows", "blobs", "bytes"], [list(s) for s in m.split_sizes()])
         for check in warnings:
             say(f"warning: {f'column {check.column!r}' if check.column else 'table'}: {check.rule}: {check.detail}", "yellow")
-        say(f"{m.stats.rows:,} rows, {len(m.columns.columns)} columns, {done.seconds:.1f} s. Next: mlops train {reader}")
+        stored = f", {done.stored:,} new bytes stored" if done.created else ""
+        say(f"{m.stats.rows:,} rows, {len(m.columns.columns)} columns, {done.seconds:.1f} s{stored}. Next: mlops train {reader}")
 
-    call.answer({"manifest": m, "created": done.created, "seconds": done.seconds, "warnings": warnings}, show)
+    answer = {"manifest": m, "created": done.created, "read": done.read, "stored_bytes": done.stored, "seconds": done.seconds}
+    call.answer(answer | {"warnings": warnings}, show)
 
 
 @verb("list")

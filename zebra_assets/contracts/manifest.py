@@ -47,9 +47,13 @@ class Source(Noun):
 
 
 class Artifact(Noun):
-    """One split as a Parquet blob."""
+    """The rows that one row block gives to one split, as a Parquet blob; a split's blobs stand in the order of their blocks.
+
+    A dataset that grew at its end keeps the blobs of all full blocks, so only what is new is stored again.
+    """
 
     split: str
+    block: int | None = Field(default=None, description="Number of the row block; none in manifests that held a split in one blob.")
     key: str = Field(description="Key in the object store; the store's URL is a setting, so stores can move.")
     uri: str = Field(description="Where it was written.")
     digest: Digest
@@ -114,9 +118,18 @@ class Manifest(Noun):
     artifacts: list[Artifact]
     hashes: Hashes
 
-    def artifact(self, split: str) -> Artifact | None:
-        """The blob of a split, or None where the manifest has no such split."""
-        return next((a for a in self.artifacts if a.split == split), None)
+    def blobs(self, split: str) -> list[Artifact]:
+        """A split's blobs in row order; empty where the manifest has no such split."""
+        return [a for a in self.artifacts if a.split == split]
+
+    def split_sizes(self) -> list[tuple[str, int, int, int]]:
+        """Per split: its name, rows, blobs and bytes."""
+        found = [(name, self.blobs(name)) for name in self.split_names()]
+        return [(name, sum(b.rows for b in blobs), len(blobs), sum(b.bytes for b in blobs)) for name, blobs in found]
+
+    def split_names(self) -> list[str]:
+        """The splits that have rows, in the order train, valid, test."""
+        return list(dict.fromkeys(a.split for a in self.artifacts))
 
 
 class Bundle(Noun):

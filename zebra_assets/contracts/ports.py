@@ -26,8 +26,11 @@ Record = Run | EvalReport | GateDecision | DriftReport
 class Manifests(Protocol):
     """The committed manifests of a project: JSON files in manifests/, mirrored in the object store."""
 
-    def commit(self, manifest: Manifest) -> bool:
+    def commit(self, manifest: Manifest, *, present: Collection[str] = ()) -> bool:
         """Make the manifest visible, last and atomically; True when new, False when it was there already.
+
+        Args:
+            present: keys of blobs that the caller has just put, or renewed; all others are read and hashed.
 
         Raises `Refused` when an artifact it names is absent or has other bytes, `Conflict` when the id exists for other content.
         """

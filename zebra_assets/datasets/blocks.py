@@ -13,13 +13,13 @@ import os
 import struct
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from zebra_assets.contracts.digest import stream_digest
+from zebra_assets.datasets.cells import Truths, numbers, one, truths, valid
 
 BLOCK_ROWS = 65_536
 TAGS: dict[pa.DataType, int] = {
@@ -30,7 +30,6 @@ TAGS: dict[pa.DataType, int] = {
     pa.date32(): 5,
     pa.timestamp("us", tz="UTC"): 6,
 }
-_STORED = {pa.int64(): "<i8", pa.float64(): "<f8", pa.date32(): "<i4", pa.timestamp("us", tz="UTC"): "<i8"}
 
 
 def block_digests(table: pa.Table, *, block_rows: int = BLOCK_ROWS) -> list[str]:
@@ -68,34 +67,33 @@ def _one_array(column: pa.ChunkedArray) -> pa.Array:
         column, kind = column.cast(pa.string()), pa.string()
     if kind not in TAGS:
         raise pa.ArrowInvalid(f"{kind} has no canonical encoding")
-    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], kind)
+    return one(column)
 
 
 def _column(values: pa.Array) -> Iterator[bytes | memoryview]:
-    valid = None if values.null_count == 0 else values.is_valid().to_numpy(zero_copy_only=False)
+    present = valid(values)
     yield struct.pack("<B", TAGS[values.type])
-    yield _bits(np.ones(len(values), dtype=bool) if valid is None else valid)
+    yield _bits(present)
     if values.type == pa.string():
         yield from _text(values)
     elif values.type == pa.bool_():
-        yield _bits(pc.fill_null(values, False).to_numpy(zero_copy_only=False))
+        yield _bits(truths(values))
     else:
-        yield _numbers(values, valid)
+        yield _numbers(values, present if values.null_count else None)
 
 
-def _bits(truth: "np.ndarray[Any, np.dtype[np.bool_]]") -> memoryview:
+def _bits(truth: Truths) -> memoryview:
     return np.packbits(truth, bitorder="little").data
 
 
-def _numbers(values: pa.Array, valid: "np.ndarray[Any, np.dtype[np.bool_]] | None") -> memoryview:
-    stored = np.dtype(_STORED[values.type])
-    raw = np.frombuffer(values.buffers()[1], stored, len(values), values.offset * stored.itemsize) if len(values) else np.empty(0, stored)
-    if stored.kind == "f":
+def _numbers(values: pa.Array, present: Truths | None) -> memoryview:
+    raw = numbers(values)
+    if raw.dtype.kind == "f":
         raw = raw + 0.0  # -0.0 + 0.0 is 0.0
         raw[np.isnan(raw)] = np.nan
-    if valid is not None:
-        raw = np.where(valid, raw, stored.type(0))
-    return np.ascontiguousarray(raw, stored).data
+    if present is not None:
+        raw = np.where(present, raw, raw.dtype.type(0))
+    return np.ascontiguousarray(raw).data
 
 
 def _text(values: pa.Array) -> Iterator[bytes | memoryview]:

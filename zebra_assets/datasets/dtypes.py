@@ -18,14 +18,15 @@ ARROW: dict[Dtype, pa.DataType] = {
     "timestamp": pa.timestamp("us", tz="UTC"),
 }
 # A clock time with a zone behind it; "2026-01-31" alone ends in what looks like one.
-_ZONED = r"\d{2}:\d{2}.*(Z|[+-]\d{2}(:?\d{2})?)$"
+ZONED = r"\d{2}:\d{2}.*(Z|[+-]\d{2}(:?\d{2})?)$"
 
 
 def to_dtype(values: pa.Array, dtype: Dtype) -> pa.Array:
     """Cast strictly.
 
-    Text is read as ISO 8601 dates and times, decimal numbers, true/false/1/0; an empty text is null unless the dtype is
-    string. Timestamps without a zone are UTC. Numbers convert where the value stays exactly the same.
+    Text is read as ISO 8601 dates and times, decimal numbers (integers also as 0x1F), true/false/1/0; an empty text is null
+    unless the dtype is string, and blanks around a number or a date do not count. Timestamps without a zone are UTC. Numbers
+    convert where the value stays exactly the same.
 
     Raises:
         pa.ArrowInvalid, pa.ArrowNotImplementedError: a cell does not fit, or the whole type never does.
@@ -48,11 +49,11 @@ def _from_text(values: pa.Array, dtype: Dtype) -> pa.Array:
     empty = pc.equal(values, "")
     if pc.any(empty).as_py():
         values = pc.if_else(empty, pa.scalar(None, pa.string()), values)
+    if dtype in ("int64", "float64", "date"):
+        values = pc.ascii_trim(values, " \t")  # as Arrow's CSV reader does
     if dtype == "timestamp":
         dated = pc.if_else(pc.equal(pc.utf8_length(values), 10), pc.binary_join_element_wise(values, "00:00", "T"), values)
-        values = pc.if_else(pc.match_substring_regex(dated, _ZONED), dated, pc.binary_join_element_wise(dated, "Z", ""))
-    elif dtype == "int64" and pc.any(pc.match_substring(values, "x", ignore_case=True)).as_py():
-        raise pa.ArrowInvalid("hexadecimal")  # Arrow reads 0x1F as 31
+        values = pc.if_else(pc.match_substring_regex(dated, ZONED), dated, pc.binary_join_element_wise(dated, "Z", ""))
     return values.cast(ARROW[dtype])
 
 

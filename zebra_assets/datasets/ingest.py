@@ -1,47 +1,51 @@
-"""Rows become a manifest: read, cast, order, check, split, hash, store, commit. Everything or nothing.
+"""Rows become a manifest: read, order, and block by block check, split, hash and write; then decide, store, commit.
 
-Nothing is written before all rows passed all checks; blobs are content-addressed and the manifest comes last, so a run
-that was killed anywhere leaves at worst blobs that nothing names, and the next one completes. The same rows give the
-same manifest and no new one. Called by the `ingest` verb, the regular ingest job and the drift sensor's request.
+Everything or nothing: pieces rest in a scratch folder until all rows passed all checks; blobs are content-addressed and
+the manifest comes last, so a run that was killed anywhere leaves at worst blobs that nothing names, and the next one
+completes. The same rows give the same manifest and no new one. Called by the `ingest` verb, the regular ingest job and
+the drift sensor's request.
 """
 
-import shlex
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from zebra_assets import kinds
-from zebra_assets.contracts.dataset_spec import DatasetSpec, SplitName
-from zebra_assets.contracts.digest import file_digest
+from zebra_assets.contracts.dataset_spec import SPLITS, DatasetSpec
 from zebra_assets.contracts.manifest import Artifact, Column, Hashes, Manifest, Schema, Source, Stats, content_of, manifest_id
 from zebra_assets.contracts.noun import now
+from zebra_assets.contracts.object_store import Blob
 from zebra_assets.contracts.ports import Manifests, ObjectStore
-from zebra_assets.datasets.blocks import BLOCK_ROWS, block_digests
-from zebra_assets.datasets.connector import Connector, match_columns
-from zebra_assets.datasets.leaks import refuse_leaks
-from zebra_assets.datasets.split import assign
-from zebra_assets.datasets.summary import null_fractions, summarise
-from zebra_assets.datasets.table import Caster, arrange, schema_of
-from zebra_assets.datasets.validate import Check, refuse_broken, validate
-from zebra_assets.errors import DataInvalid, NotFound
-
-Progress = Callable[[str, int | None], None]
+from zebra_assets.datasets.blocks import BLOCK_ROWS
+from zebra_assets.datasets.connector import Connector
+from zebra_assets.datasets.distribution import distribution_checks
+from zebra_assets.datasets.engine import Engine
+from zebra_assets.datasets.reading import Progress, Work, cast_rows
+from zebra_assets.datasets.receipts import any_receipts, find_receipt, leave_receipt
+from zebra_assets.datasets.table import Caster
+from zebra_assets.datasets.validate import Check, refuse_broken
+from zebra_assets.datasets.whole import Whole
+from zebra_assets.datasets.work import Piece
+from zebra_assets.errors import NotFound
 
 
 @dataclass(frozen=True)
 class Ingested:
-    """What an ingest came to. `created` is False when the same rows had been committed before."""
+    """What an ingest came to.
+
+    `created` is False when the same rows had been committed before; `read` is False when the source said that it has not
+    changed since; `stored` is how many bytes of blobs are new in the store.
+    """
 
     manifest: Manifest
     created: bool
     seconds: float
     checks: list[Check]
+    read: bool = True
+    stored: int = 0
 
 
 def _quiet(stage: str, rows: int | None) -> None:
@@ -55,6 +59,7 @@ def ingest(
     store: ObjectStore,
     manifests: Manifests,
     secrets: Mapping[str, str] = {},
+    engine: Engine | None = None,
     progress: Progress = _quiet,
 ) -> Ingested:
     """Commit the source's rows as a manifest.
@@ -62,61 +67,48 @@ def ingest(
     Args:
         project: folder that relative source paths start from.
         secrets: values for ``${NAME}`` in `source.url`.
-        progress: called with a stage (read, order, check, hash, summarise, write, commit) and the rows so far, where counted.
+        engine: what works on the row blocks; default the threads of this process.
+        progress: called with a stage (read, order, check, write, commit) and the rows so far, where counted.
 
     Raises:
         NotFound: the source does not exist.
-        DataInvalid: the rows are not what the recipe says; nothing was written.
+        DataInvalid: the rows are not what the recipe says; nothing was committed.
         SpecInvalid: the source's options are wrong.
-        Unavailable: source or store cannot be reached.
+        Unavailable: source, store or engine cannot be reached.
     """
     began = time.monotonic()
     connector = _connector(spec, project, secrets)
-    table = _read(spec, connector, project, progress)
-    progress("order", table.num_rows)
-    table, came_from = arrange(table, spec.key)
-    progress("check", table.num_rows)
-    checks = validate(table, spec, came_from)
-    refuse_broken(checks, spec)
-    masks = assign(table, spec.key, spec.splits, column=spec.split_column)
-    _refuse_empty_splits(masks, spec)
-    refuse_leaks(table, masks, spec)
-    progress("hash", table.num_rows)
-    columns, hashes = _identify(table, spec)
-    found = _committed(manifests, store, manifest_id(spec.name, hashes.content))
-    if found is not None:
-        return Ingested(found, created=False, seconds=time.monotonic() - began, checks=checks)
-    progress("summarise", table.num_rows)
-    stats = Stats(
-        rows=table.num_rows,
-        rows_by_split={name: mask.true_count for name, mask in masks.items()},
-        null_fraction=null_fractions(table),
-        columns=summarise(table.filter(masks["train"]), spec),
-    )
-    manifest = Manifest(
-        id=manifest_id(spec.name, hashes.content),
-        dataset=spec.name,
-        created_at=now(),
-        source=Source(
-            connector=spec.source.connector,
-            location=connector.location(),
-            parameters=spec.source.parameters,
-            revision=connector.revision(),
-        ),
-        columns=columns,
-        splits=spec.splits,
-        stats=stats,
-        artifacts=_store(table, masks, spec, store, progress),
-        hashes=hashes,
-    )
-    progress("commit", None)
-    created = manifests.commit(manifest)
-    return Ingested(manifests.get(manifest.id), created=created, seconds=time.monotonic() - began, checks=checks)
+    unchanged = _unchanged(spec, connector, store, manifests)
+    if unchanged is not None:
+        return Ingested(unchanged, created=False, seconds=time.monotonic() - began, checks=[], read=False)
+    engine = engine or kinds.find("engine", "threads")()
+    with store.scratch() as scratch:
+        work = Work(spec, connector, project, engine, scratch, store, progress)
+        whole, checks = work.done()
+        manifest = _manifest(spec, connector, whole)
+        found = _committed(manifests, store, manifest.id)
+        created, stored = False, 0
+        if found is None:
+            before = next(iter(manifests.list(spec.name)), None)
+            if before is not None:
+                checks += distribution_checks(before.stats, manifest.stats, spec)
+                refuse_broken(checks, spec)
+            artifacts, stored = _store(whole.pieces, before, store, work.folder, progress)
+            progress("commit", None)
+            created = manifests.commit(manifest.model_copy(update={"artifacts": artifacts}), present={a.key for a in artifacts})
+            found = manifests.get(manifest.id)
+    revision = connector.revision()
+    if revision is not None:
+        leave_receipt(spec, revision, found.id, store)
+    return Ingested(found, created=created, seconds=time.monotonic() - began, checks=checks, stored=stored)
 
 
-def read_source(spec: DatasetSpec, *, project: Path, secrets: Mapping[str, str] = {}, progress: Progress = _quiet) -> pa.Table:
+def read_source(spec: DatasetSpec, *, project: Path, secrets: Mapping[str, str] = {}) -> pa.Table:
     """The source's rows with the declared columns and dtypes, in source order, unchecked. Raises what `ingest` raises."""
-    return _read(spec, _connector(spec, project, secrets), project, progress)
+    connector, caster = _connector(spec, project, secrets), Caster(spec)
+    batches = list(cast_rows(spec, connector, project, caster, _quiet))
+    caster.finish()
+    return pa.Table.from_batches(batches)
 
 
 def revision_of(spec: DatasetSpec, *, project: Path, secrets: Mapping[str, str] = {}) -> str | None:
@@ -132,38 +124,42 @@ def _connector(spec: DatasetSpec, project: Path, secrets: Mapping[str, str]) -> 
     return connector
 
 
-def _read(spec: DatasetSpec, connector: Connector, project: Path, progress: Progress) -> pa.Table:
-    caster = Caster(spec)
-    batches = list(_cast(spec, connector, project, caster, progress))
-    caster.finish()
-    if not caster.rows:
-        raise DataInvalid(
-            f"Dataset '{spec.name}': {connector.location()} has no rows.", fix="fill the source, then: mlops ingest " + spec.name
-        )
-    return pa.Table.from_batches(batches)
+def _unchanged(spec: DatasetSpec, connector: Connector, store: ObjectStore, manifests: Manifests) -> Manifest | None:
+    """The manifest of the source as it is now, if an earlier ingest left a receipt for it and its blobs are still there."""
+    if not any_receipts(spec, store):
+        return None
+    revision = connector.revision()
+    known = find_receipt(spec, revision, store) if revision is not None else None
+    return _committed(manifests, store, known) if known is not None else None
 
 
-def _cast(spec: DatasetSpec, connector: Connector, project: Path, caster: Caster, progress: Progress) -> Iterator[pa.RecordBatch]:
-    columns = {name: column.dtype for name, column in spec.columns.items()}
-    try:
-        for batch in connector.batches(columns):
-            match_columns(batch.schema.names, columns, connector.location())
-            yield caster.cast(batch)
-            progress("read", caster.rows)
-    except NotFound as error:
-        script = Path("models") / spec.name / "source.py"
-        if (project / script).is_file():
-            raise NotFound(error.message, fix=f"cd {shlex.quote(str(project))} && {shlex.quote(sys.executable)} {script}") from error
-        raise
-
-
-def _identify(table: pa.Table, spec: DatasetSpec) -> tuple[Schema, Hashes]:
+def _manifest(spec: DatasetSpec, connector: Connector, whole: Whole) -> Manifest:
+    """The manifest of the rows, its blobs still to be named."""
     columns = Schema(
         columns=[Column(name=name, dtype=c.dtype, nullable=c.nullable) for name, c in spec.columns.items()], key=spec.key, label=spec.label
     )
-    blocks = block_digests(table)
-    content = content_of(columns, spec.splits, rows=table.num_rows, blocks=blocks, block_rows=BLOCK_ROWS)
-    return columns, Hashes(content=content, blocks=blocks, block_rows=BLOCK_ROWS)
+    content = content_of(columns, spec.splits, rows=whole.rows, blocks=whole.digests, block_rows=BLOCK_ROWS)
+    return Manifest(
+        id=manifest_id(spec.name, content),
+        dataset=spec.name,
+        created_at=now(),
+        source=Source(
+            connector=spec.source.connector,
+            location=connector.location(),
+            parameters=spec.source.parameters,
+            revision=connector.revision(),
+        ),
+        columns=columns,
+        splits=spec.splits,
+        stats=Stats(
+            rows=whole.rows,
+            rows_by_split=whole.rows_by_split(),
+            null_fraction={name: whole.findings.nulls[name] / whole.rows for name in spec.columns},
+            columns=whole.summary.columns(),
+        ),
+        artifacts=[],
+        hashes=Hashes(content=content, blocks=whole.digests, block_rows=BLOCK_ROWS),
+    )
 
 
 def _committed(manifests: Manifests, store: ObjectStore, name: str) -> Manifest | None:
@@ -175,34 +171,27 @@ def _committed(manifests: Manifests, store: ObjectStore, name: str) -> Manifest 
     return found if all(store.exists(a.key) for a in found.artifacts) else None
 
 
-def _refuse_empty_splits(masks: Mapping[SplitName, pa.BooleanArray], spec: DatasetSpec) -> None:
-    empty = [name for name, mask in masks.items() if not mask.true_count]
-    if empty:
-        rows = len(next(iter(masks.values())))
-        raise DataInvalid(
-            f"Dataset '{spec.name}': of {rows:,} rows none falls into split {' or '.join(empty)}.",
-            fix="give the source more rows, or set splits (fractions, salt, cuts) in dataset.yaml",
-        )
-
-
 def _store(
-    table: pa.Table, masks: Mapping[SplitName, pa.BooleanArray], spec: DatasetSpec, store: ObjectStore, progress: Progress
-) -> list[Artifact]:
-    """Each split as one Parquet blob whose key is its digest."""
-    artifacts, written = [], 0
-    progress("write", written)
-    repeated = [name for name, column in spec.columns.items() if column.dtype == "string" and name not in spec.key]
-    with tempfile.TemporaryDirectory(prefix="zebra-ingest-") as scratch:
-        for name, mask in masks.items():
-            path = Path(scratch) / f"{name}.parquet"
-            rows = table.filter(mask).cast(schema_of(spec))
-            # Dictionaries pay for repeated text only; on numbers and keys they cost 3 times the time and 1.3 times the bytes.
-            pq.write_table(rows, path, compression="zstd", compression_level=1, row_group_size=BLOCK_ROWS, use_dictionary=repeated)
-            digest, size = file_digest(path), path.stat().st_size
-            key = f"blobs/sha256/{digest[:2]}/{digest}.parquet"
-            uri = store.put(key, path)
-            artifacts.append(Artifact(split=name, key=key, uri=uri, digest=digest, bytes=size, rows=rows.num_rows))
-            path.unlink()
-            written += rows.num_rows
-            progress("write", written)
-    return artifacts
+    pieces: list[Piece], before: Manifest | None, store: ObjectStore, folder: Path, progress: Progress
+) -> tuple[list[Artifact], int]:
+    """Make blobs of the pieces; the artifacts in order of split and block, and how many bytes were new.
+
+    What the manifest before names, too, is not sent again, only kept from the collector.
+    """
+    pieces = sorted(pieces, key=lambda p: (SPLITS.index(p.split), p.block))
+    known = {a.key for a in before.artifacts} if before else set()
+    shared = [p.key for p in pieces if p.key in known]
+    gone = set(store.renew(shared)) if shared else set()
+    new = {p.key: p for p in pieces if p.key not in known or p.key in gone}
+    written = 0
+
+    def tell(size: int) -> None:
+        nonlocal written
+        written += size
+        progress("write", written)
+
+    progress("write", 0)
+    store.put_many((Blob(p.key, folder / f"{p.digest}.parquet", p.digest) for p in new.values()), tell)
+    return [
+        Artifact(split=p.split, block=p.block, key=p.key, uri=store.uri(p.key), digest=p.digest, bytes=p.bytes, rows=p.rows) for p in pieces
+    ], sum(p.bytes for p in new.values())

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from zebra_assets.contracts.manifest import ColumnStats
+from zebra_assets.datasets.cells import numbers as stored
 from zebra_assets.datasets.sketches import Counts, Floats, Quantiles
 
 BINS = 64
@@ -36,7 +37,7 @@ class Numbers:
     def add(self, values: pa.Array) -> None:
         """Count int64 or float64 values; null and NaN are missing."""
         present = values.drop_null() if values.null_count else values
-        cells = present.to_numpy(zero_copy_only=False).astype(np.float64, copy=False)
+        cells = stored(present).astype(np.float64, copy=False)
         self.rows += len(values)
         self.nulls += values.null_count
         finite = np.isfinite(cells)

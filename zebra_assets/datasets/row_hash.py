@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from zebra_assets.contracts.digest import sha256
+from zebra_assets.datasets import cells
 
 Words = np.ndarray[Any, np.dtype[np.uint64]]
 _NULL = np.uint64(0xA5A5A5A5A5A5A5A5)
@@ -54,14 +55,14 @@ def splitmix64(x: Words) -> Words:
 
 def _fold_numbers(hashes: Words, values: pa.Array) -> None:
     if values.type == pa.float64():
-        floats = pc.fill_null(values, 0.0).to_numpy(zero_copy_only=False) + 0.0
+        floats = cells.numbers(pc.fill_null(values, 0.0)) + 0.0
         floats[np.isnan(floats)] = np.nan
         words = floats.view(np.uint64)
     else:
         if values.type != pa.int64():
             values = values.cast(pa.int32()) if values.type == pa.date32() else values
             values = values.cast(pa.int64())
-        words = pc.fill_null(values, 0).to_numpy(zero_copy_only=False).view(np.uint64)
+        words = cells.numbers(pc.fill_null(values, 0)).view(np.uint64)
     hashes[:] = splitmix64(hashes ^ _nulled(words, values))
 
 
@@ -90,4 +91,4 @@ def _fold_text(hashes: Words, values: pa.Array) -> None:
 
 
 def _nulled(words: Words, values: pa.Array) -> Words:
-    return words if values.null_count == 0 else np.where(values.is_valid().to_numpy(zero_copy_only=False), words, _NULL)
+    return words if values.null_count == 0 else np.where(cells.valid(values), words, _NULL)

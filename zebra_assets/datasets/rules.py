@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from zebra_assets.contracts.dataset_spec import SPLITS, ColumnSpec, DatasetSpec, anchored
 from zebra_assets.contracts.row_rule import Column, Comparison, Condition, Joined, columns_of
+from zebra_assets.datasets import cells
 from zebra_assets.datasets.dtypes import ARROW
 
 Mask = Any  # pa.Array or pa.ChunkedArray of bool
@@ -75,7 +76,7 @@ def key_repeats(block: pa.Table, key: tuple[str, ...], before: pa.Table | None) 
     for name in key:
         values = block[name]
         same = pc.equal(values.slice(0, max(len(values) - 1, 0)), values.slice(1))
-        repeats[1:] &= pc.fill_null(same, False).to_numpy()
+        repeats[1:] &= cells.truths(same)
     return pa.array(repeats)
 
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from zebra_assets.contracts.dataset_spec import SPLITS, DatasetSpec, SplitName
+from zebra_assets.datasets import cells
 from zebra_assets.datasets.findings import Broken, cells_of, row_examples
 from zebra_assets.datasets.row_hash import Words, row_hashes
 from zebra_assets.datasets.rules import missing_mask
@@ -89,12 +90,12 @@ def _mark(question: Question, block: pa.Table, first_row: int, masks: Masks | No
     if question.kind == "unique":
         given = np.ones(len(hashes), dtype=bool)
         for name in question.columns:
-            given &= ~np.asarray(missing_mask(block[name]))
+            given &= ~cells.truths(missing_mask(block[name]))
         return (hashes, positions) if given.all() else (hashes[given], positions[given])
     assert masks is not None, "leaks are between splits"
     hashes &= ~np.uint64(3)  # the two lowest bits tell the split
     for name, mask in masks.items():
-        hashes |= mask.to_numpy(zero_copy_only=False) * np.uint64(SPLITS.index(name))
+        hashes |= cells.truths(mask) * np.uint64(SPLITS.index(name))
     return hashes, positions
 
 
@@ -230,6 +231,6 @@ def _classes(rows: pa.Table) -> Companions:
     classes = np.zeros(rows.num_rows, dtype=np.int64)
     for values in rows.columns:
         plain = pc.add(values, 0.0) if pa.types.is_floating(values.type) else values
-        codes = pc.dictionary_encode(plain, null_encoding="encode").combine_chunks().indices.to_numpy()
+        codes = cells.numbers(pc.dictionary_encode(plain, null_encoding="encode").combine_chunks().indices)
         classes = np.unique(np.stack([classes, codes], axis=1), axis=0, return_inverse=True)[1].reshape(-1)
     return classes

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from zebra_assets.contracts.dataset_spec import SPLITS, DatasetSpec, SplitName, SplitSpec, moment
+from zebra_assets.datasets import cells
 from zebra_assets.datasets.row_hash import Words
 from zebra_assets.datasets.row_hash import row_hashes as row_hashes  # also under this name, to `diff`
 from zebra_assets.datasets.row_hash import splitmix64 as splitmix64
@@ -166,5 +167,5 @@ class _Dated(SplitPlan):
         moments = values.cast(pa.timestamp("us")).cast(pa.timestamp("us", tz="UTC")) if values.type == pa.date32() else values
         at = np.zeros(len(values), dtype=np.int8)
         for begin in self._begins:
-            at += pc.greater_equal(moments, pa.scalar(begin, pa.timestamp("us", tz="UTC"))).to_numpy()
+            at += cells.truths(pc.greater_equal(moments, pa.scalar(begin, pa.timestamp("us", tz="UTC"))))
         return self._masks(at)

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from zebra_assets.datasets import cells
 from zebra_assets.datasets.row_hash import Words
 from zebra_assets.datasets.spill import RUN, Companions, Spill
 
@@ -69,7 +70,7 @@ class Strata:
 
     def _coded(self, encoded: pa.DictionaryArray) -> Companions:
         known = np.array([self._codes[value] for value in encoded.dictionary.to_pylist()], dtype=np.int64)
-        return known[encoded.indices.to_numpy()]
+        return known[cells.numbers(encoded.indices)]
 
     def _thresholds(self, spill: Spill, cuts: Companions) -> Words:
         """Walk hashes upwards; where a stratum's running count passes a cut, the hash there is the threshold."""

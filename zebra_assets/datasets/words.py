@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from zebra_assets.contracts.manifest import ColumnStats
+from zebra_assets.datasets import cells
 from zebra_assets.datasets.dtypes import ARROW
 from zebra_assets.datasets.numbers import MANY, RETAINED, TALLIED
 from zebra_assets.datasets.sketches import LONGEST, Counts, Distinct, Frequent, hashes
@@ -43,7 +44,7 @@ class Words:
         different, counts = pc.value_counts(values).flatten()
         if different.null_count:
             different, counts = different.drop_null(), counts.filter(different.is_valid())
-        self._take(different, counts.to_numpy())
+        self._take(different, cells.numbers(counts))
 
     def merge(self, other: "Words") -> None:
         """Count all that ``other`` counted."""
@@ -101,7 +102,7 @@ class Words:
             if pc.any(long).as_py():
                 self._long.add(hashes(values.filter(long)))
                 short = pc.invert(long)
-                values, counts = values.filter(short), counts[short.to_numpy(zero_copy_only=False)]
+                values, counts = values.filter(short), counts[cells.truths(short)]
         self._cells += int(counts.sum())
         if self._sketch is not None:
             self._sketch.add(values, counts)
@@ -131,7 +132,7 @@ def combined(tallies: list[Tally]) -> Tally:
         {"value": pa.chunked_array([values for values, _ in tallies]), "count": np.concatenate([counts for _, counts in tallies])}
     )
     summed = table.group_by("value", use_threads=False).aggregate([("count", "sum")]).combine_chunks()
-    return summed["value"].combine_chunks(), summed["count_sum"].to_numpy()
+    return summed["value"].combine_chunks(), cells.numbers(summed["count_sum"])
 
 
 def _exactly(tally: Tally) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def of_manifest(manifest: Manifest) -> Facts:
         ),
         "manifest id": manifest.id,
         "label": schema.label.column if schema.label else "none",
-        "splits": _table(["split", "rows", "bytes", "uri"], [[a.split, a.rows, a.bytes, a.uri] for a in manifest.artifacts]),
+        "splits": _table(["split", "rows", "blobs", "bytes"], [list(s) for s in manifest.split_sizes()]),
         "missing": _table(["column", "null fraction"], [[c, f] for c, f in manifest.stats.null_fraction.items() if f > 0]),
         "source": f"{manifest.source.connector}: {manifest.source.location}",
         "content digest": manifest.hashes.content,

@@ -12,12 +12,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from zebra_assets.contracts.dataset_spec import LabelSpec
-from zebra_assets.contracts.digest import digest_of, file_digest
+from zebra_assets.contracts.digest import digest_of
 from zebra_assets.contracts.manifest import Manifest
 from zebra_assets.contracts.model_spec import ModelSpec
 from zebra_assets.contracts.noun import now
 from zebra_assets.contracts.ports import Model, ObjectStore
 from zebra_assets.contracts.promotion import Promotion
+from zebra_assets.contracts.rows import files_of
 from zebra_assets.contracts.run import Run
 from zebra_assets.contracts.verdicts import EvalReport, Scores
 from zebra_assets.errors import Conflict, NotFound, Refused, TrainingFailed
@@ -115,22 +116,14 @@ def _label(manifest: Manifest) -> LabelSpec:
 
 
 def _rows(model: Model, manifest: Manifest, split: str, store: ObjectStore, label: LabelSpec) -> pa.Table:
-    artifact = manifest.artifact(split)
-    if artifact is None:
-        raise NotFound(
-            f"Manifest {manifest.id} has no split '{split}'; it has {', '.join(a.split for a in manifest.artifacts)}.",
-            fix=f"give {split} a fraction in manifests/{manifest.dataset}/dataset.yaml, then: mlops ingest {manifest.dataset}",
-        )
     wanted = [f.name for f in model.features]
     if label.column in wanted:
         raise Refused(
             f"The model reads the label '{label.column}' as a feature.", fix="leave the label column out in train.py, and train again"
         )
-    path = store.fetch(artifact.key)
-    if file_digest(path) != artifact.digest:
-        raise Refused(f"The rows at {artifact.uri} are not those that {manifest.id} names.", fix=f"mlops ingest {manifest.dataset}")
+    files = files_of(manifest, split, store)
     present = {c.name for c in manifest.columns.columns}  # what is missing, the model itself complains about
-    return pq.read_table(path, columns=list(dict.fromkeys([*manifest.columns.key, label.column, *(w for w in wanted if w in present)])))
+    return pq.read_table(files, columns=list(dict.fromkeys([*manifest.columns.key, label.column, *(w for w in wanted if w in present)])))
 
 
 def _positive(model: Model, manifest: Manifest, label: LabelSpec) -> Any:

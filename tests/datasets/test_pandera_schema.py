@@ -154,6 +154,13 @@ def test_every_rule_is_refused_by_both(rule: str) -> None:
     assert theirs(spec, table)
 
 
+def test_integers_that_a_float_cannot_tell_apart_are_told_apart_by_both() -> None:
+    spec = recipe(columns={"n": {"dtype": "int64", "max": 2.0**53, "unique": True, "nullable": True}}, key=[], label=None)
+    for last, good in ((2**53, True), (2**53 + 1, False)):
+        table = pa.table({"n": pa.array([None, None, 1, last], pa.int64())})
+        assert (not ours(spec, table), theirs(spec, table) is None) == (good, good)
+
+
 def test_shares_of_nulls_and_numbers_of_rows_are_refused_by_both() -> None:
     for expectations in ({"max_null_fraction": 0.01}, {"max_null_fractions": {"name": 0.01}}, {"min_rows": 21}, {"max_rows": 19}):
         spec = recipe(expectations=expectations)

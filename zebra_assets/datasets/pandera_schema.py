@@ -65,8 +65,8 @@ def _wholes(c: ColumnSpec, most_null: float) -> "Iterator[pandera.pandas.Check]"
 
     if c.pattern is not None:
         yield pandera.Check(lambda cells: _matching(cells, str(c.pattern)), name=f"pattern {c.pattern}")
-    if c.unique:  # pandera's own takes a second null for a repeat
-        yield pandera.Check(lambda cells: ~cells.duplicated() | cells.isna(), name="unique")
+    if c.unique:  # pandera's own takes a second null for a repeat; a check sees no nulls
+        yield pandera.Check(lambda cells: ~cells.duplicated(), name="unique")
     if c.nullable:
         yield pandera.Check(lambda cells: bool(cells.isna().mean() <= most_null), name="null fraction", ignore_na=False)
 

@@ -14,6 +14,7 @@ from zebra_assets.contracts.dataset_spec import Dtype, LabelSpec, SplitSpec
 from zebra_assets.contracts.digest import digest_of
 from zebra_assets.contracts.names import Digest, ManifestId, Name
 from zebra_assets.contracts.noun import Noun
+from zebra_assets.contracts.pointer import Origin, Pointer
 
 
 class Column(Noun):
@@ -43,7 +44,10 @@ class Source(Noun):
     connector: str
     location: str
     parameters: dict[str, Any] = Field(default_factory=dict)
+    query: str | None = Field(default=None, description="The SELECT, where the source is a database.")
     revision: str | None = Field(default=None, description="Digest or version of the source, where it offers one.")
+    pointers: list[Pointer] = Field(default_factory=list, description="What DVC or lakeFS call the same data.")
+    origin: Origin | None = Field(default=None, description="Who asked for it, when, and the commit of the recipe.")
 
 
 class Artifact(Noun):

@@ -24,6 +24,7 @@ from zebra_assets.datasets.blocks import BLOCK_ROWS
 from zebra_assets.datasets.connector import Connector
 from zebra_assets.datasets.distribution import distribution_checks
 from zebra_assets.datasets.engine import Engine
+from zebra_assets.datasets.pointer import origin, pointers
 from zebra_assets.datasets.reading import Progress, Work, cast_rows
 from zebra_assets.datasets.receipts import any_receipts, find_receipt, leave_receipt
 from zebra_assets.datasets.table import Caster
@@ -61,6 +62,7 @@ def ingest(
     manifests: Manifests,
     secrets: Mapping[str, str] = {},
     engine: Engine | None = None,
+    actor: str = "unknown",
     progress: Progress = _quiet,
 ) -> Ingested:
     """Commit the source's rows as a manifest.
@@ -69,6 +71,7 @@ def ingest(
         project: folder that relative source paths start from.
         secrets: values for ``${NAME}`` in `source.url`.
         engine: what works on the row blocks; default the threads of this process.
+        actor: who asked, for the manifest's provenance.
         progress: called with a stage (read, order, check, write, commit) and the rows so far, where counted.
 
     Raises:
@@ -95,9 +98,10 @@ def ingest(
                 checks += distribution_checks(before.stats, manifest.stats, spec)
                 refuse_broken(checks, spec)
             artifacts, stored = _store(whole.pieces, before, store, work.folder, progress)
+            source = manifest.source.model_copy(update=_provenance(spec, project, secrets, actor))
             stats = manifest.stats.model_copy(update={"sketches": _store_sketches(whole, store)})
             progress("commit", None)
-            whole_manifest = manifest.model_copy(update={"artifacts": artifacts, "stats": stats})
+            whole_manifest = manifest.model_copy(update={"source": source, "artifacts": artifacts, "stats": stats})
             created = manifests.commit(whole_manifest, present={a.key for a in artifacts})
             found = manifests.get(manifest.id)
     revision = connector.revision()
@@ -150,6 +154,7 @@ def _manifest(spec: DatasetSpec, connector: Connector, whole: Whole) -> Manifest
             connector=spec.source.connector,
             location=connector.location(),
             parameters=spec.source.parameters,
+            query=spec.source.query,
             revision=connector.revision(),
         ),
         columns=columns,
@@ -163,6 +168,14 @@ def _manifest(spec: DatasetSpec, connector: Connector, whole: Whole) -> Manifest
         artifacts=[],
         hashes=Hashes(content=content, blocks=whole.digests, block_rows=BLOCK_ROWS),
     )
+
+
+def _provenance(spec: DatasetSpec, project: Path, secrets: Mapping[str, str], actor: str) -> dict[str, object]:
+    """What else is known of where rows came from; asked only for a new manifest, because git and DVC take their time."""
+    return {
+        "pointers": pointers(spec.source, project=project, secrets=secrets),
+        "origin": origin(project / "manifests" / spec.name, actor=actor, at=now()),
+    }
 
 
 def _committed(manifests: Manifests, store: ObjectStore, name: str) -> Manifest | None:

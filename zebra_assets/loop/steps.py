@@ -50,6 +50,7 @@ def ingest_dataset(parts: Parts, spec: DatasetSpec, *, cause: str = "asked", pro
         manifests=parts.manifests,
         secrets=settings.secrets,
         engine=_engine(parts),
+        actor=settings.who,
         progress=progress,
     )
     parts.audit.append(settings.who, "dataset.ingested", done.manifest.id, {"created": done.created, "cause": cause})

@@ -119,9 +119,9 @@ class Bench:
         )
 
     def files(self) -> set[str]:
-        """Everything that rests on disk, except the source."""
+        """Everything that rests on disk, except the source and what may be forgotten."""
         found = (p.relative_to(self.folder).as_posix() for p in self.folder.rglob("*") if p.is_file())
-        return {f for f in found if not f.startswith("data/")}
+        return {f for f in found if not f.startswith(("data/", ".zebraops/cache/"))}
 
     def rows(self, done: Ingested) -> pa.Table:
         """All splits' rows, in key order."""

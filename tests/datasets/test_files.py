@@ -137,6 +137,15 @@ def test_a_file_that_goes_or_comes_or_grows_while_it_is_read_fails_the_read(tmp_
         once(change)
 
 
+def test_a_pattern_that_would_be_walked_for_minutes_is_simplified_or_refused(tmp_path: Path) -> None:
+    aged(tmp_path / "a/b/c/d/e/f/g/h/i/j/k/l/rows.csv", b"x\n1\n")
+    began = time.monotonic()
+    assert rows(source("/".join(["**"] * 12) + "/*.csv", tmp_path)) == 1
+    assert time.monotonic() - began < 2
+    with pytest.raises(Refused, match="more than 2 times"):
+        source("**/a*/**/b*/**/*.csv", tmp_path).revision()
+
+
 # Buckets.
 
 

@@ -34,8 +34,7 @@ ROWS = "id,x\n" + "".join(f"{i},v{i}\n" for i in range(300))
 Prepare = Callable[[Path], None]
 # Known to get through as yet; each goes from here when its connector refuses it.
 WAITING = {
-    *("CSV with a million bad lines", "a glob of many stars", "a" * 5000 + ".csv", "a connector of another module"),
-    *("a cell of a gigabyte", "rows of a megabyte"),
+    *("CSV with a million bad lines", "a connector of another module", "rows of a megabyte"),
 }
 
 

@@ -141,6 +141,21 @@ def test_blobs_and_broken_text_are_refused_either_way(tmp_path: Path, way: str) 
         cells(url, "SELECT broken FROM t", {"broken": "string"}, way)
 
 
+@pytest.mark.parametrize("way", ["on", "off"])
+def test_rows_of_a_megabyte_come_a_few_at_a_time_and_cells_of_a_gigabyte_not_at_all(tmp_path: Path, way: str) -> None:
+    with sqlite3.connect(tmp_path / "a.db") as db:
+        db.execute("create table t (i integer)")
+        db.executemany("insert into t values (?)", [(i,) for i in range(300)])
+    db.close()
+    url = f"sqlite:///{tmp_path / 'a.db'}"
+    source = SourceSpec(connector="sql", url=f"{url}?zebra_fast={way}", query="SELECT hex(zeroblob(500000)) AS cell FROM t")
+    sizes = [batch.nbytes for batch in Sql(source, project=Path("/"), secrets={}).batches({"cell": "string"})]
+    assert sum(sizes) > 300_000_000
+    assert max(sizes) < 130 << 20
+    with pytest.raises(SpecInvalid, match="too big"):
+        cells(url, "SELECT hex(zeroblob(499999999)) AS cell FROM t", {"cell": "string"}, way)
+
+
 def test_only_one_walk_through_one_table_is_asked_of_the_driver_that_cannot_be_stopped(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

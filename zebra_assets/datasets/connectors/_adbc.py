@@ -25,6 +25,8 @@ from zebra_assets.datasets.connector import BATCH_ROWS, match_columns
 from zebra_assets.errors import DataInvalid, SpecInvalid, Unavailable
 
 PLAIN = frozenset({"int2", "int4", "int8", "float8", "bool", "date", "timestamp", "timestamptz", "text", "varchar", "bpchar"})
+BATCH_BYTES = 64 << 20
+_HEAP_BYTES = 256 << 20
 _SQLITE = (pa.int64(), pa.float64(), pa.string())
 _FIRST, _LAST = ((day - date(1970, 1, 1)).days for day in (date.min, date.max))
 _DAY_US = 86_400_000_000
@@ -158,8 +160,10 @@ def sqlite(
         try:
             with closing(adbc.connect(f"file:{quote(str(file))}?mode=ro")) as connection, connection.cursor() as cursor:
                 cursor.execute("PRAGMA query_only = ON")
+                cursor.execute(f"PRAGMA hard_heap_limit = {_HEAP_BYTES}")  # a cell may be computed, and up to 2 GB
                 _refuse_endless(cursor, query, values)
-                cursor.adbc_statement.set_options(**{"adbc.sqlite.query.batch_rows": BATCH_ROWS})
+                rows = _rows_per_batch(cursor, query, values)
+                cursor.adbc_statement.set_options(**{"adbc.sqlite.query.batch_rows": rows})
                 cursor.execute(query, values)
                 with cursor.fetch_record_batch() as reader:
                     schema = reader.schema
@@ -183,6 +187,19 @@ def _refuse_endless(cursor: Any, query: str, values: Sequence[Any]) -> None:
         raise NotAlike(f"the query is more than one walk through one table: {'; '.join(steps)[:200]}")
 
 
+def _rows_per_batch(cursor: Any, query: str, values: Sequence[Any]) -> int:
+    """As many as come near 64 MiB: the driver counts rows and not bytes. Looking at every row first costs half of reading them."""
+    cursor.execute(f"SELECT * FROM (\n{query}\n) LIMIT 0", values)  # noqa: S608
+    bytes_of_row = " + ".join(f"ifnull(octet_length({_quoted(column[0])}), 0)" for column in cursor.description)
+    cursor.execute(f"SELECT max({bytes_of_row}) FROM (\n{query}\n)", values)  # noqa: S608
+    widest = cursor.fetchone()[0] or 1
+    return max(1, min(BATCH_ROWS, BATCH_BYTES // widest))
+
+
+def _quoted(column: str) -> str:
+    return '"' + column.replace('"', '""') + '"'
+
+
 def _keep(reader: Any, wanted: list[str], kept: Path, deadline: float, where: str) -> None:
     schema = pa.schema([reader.schema.field(name) for name in wanted])
     with pa.OSFile(str(kept), "wb") as out, pa.ipc.new_stream(out, schema) as writer:
@@ -198,7 +215,7 @@ def _refuse_mixed(cursor: Any, query: str, values: Sequence[Any], schema: pa.Sch
     """Numbers that became text with 15 digits, or whole numbers that became the nearest float."""
     doubts = []
     for name in wanted:
-        column, kind = '"' + name.replace('"', '""') + '"', schema.field(name).type
+        column, kind = _quoted(name), schema.field(name).type
         if kind == pa.string():
             doubts.append(f"typeof({column}) = 'real'")
         elif kind == pa.float64():

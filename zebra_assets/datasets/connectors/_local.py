@@ -3,6 +3,7 @@
 Called by `files`. What a file's bytes mean is not its business; remote objects are next door in `_remote`.
 """
 
+import re
 import shlex
 import threading
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from zebra_assets.datasets.connectors._unpack import Caps
 from zebra_assets.errors import DataInvalid, NotFound, Refused
 
 CHUNK = 1 << 20
+MOST_DEEP = 2
 
 
 class Local:
@@ -30,10 +32,13 @@ class Local:
             NotFound: there is none.
             Refused: a relative path leads out of the project through a symlink.
         """
-        found = [p for p in self._found() if p.is_file() and not p.name.startswith(".")]
+        try:
+            found = [p for p in self._found() if p.is_file() and not p.name.startswith(".")]
+            stamps = [(path, stamp_of(path)) for path in found]
+        except OSError as error:  # a name that is too long, a folder that may not be read, a file that went this moment
+            raise NotFound(f"source.path cannot be looked up: {error}"[:500], fix="correct source.path, or the rights there") from error
         if not found:
             raise NotFound(f"No file matches {self.where}.", fix=f"put the data at {self.where}, or correct source.path")
-        stamps = [(path, stamp_of(path)) for path in found]
         return [Entry(self._name(path), stamp.size, stamp, str(path)) for path, stamp in stamps]
 
     def fetch(self, entry: Entry, folder: Path, caps: Caps) -> Path:
@@ -46,10 +51,14 @@ class Local:
             return digest_of([[e.name, _digest(e, known, stop)] for e in entries])
 
     def _found(self) -> list[Path]:
-        given = Path(self.where)
+        # "**/**" means what "**" does, and would be walked once per way to read it: twelve of them take minutes.
+        pattern = re.sub(r"(?:\*\*/)+(?=\*\*(?:/|$))", "", self.where)
+        if pattern.count("**") > MOST_DEEP:
+            raise Refused(f"source.path has more than {MOST_DEEP} times '**'.", fix="path: data/**/*.csv")
+        given = Path(pattern)
         if given.is_absolute():
             return sorted(Path(given.anchor).glob(str(given.relative_to(given.anchor))))
-        found = sorted(self.project.glob(self.where))
+        found = sorted(self.project.glob(pattern))
         for path in found:
             if not path.resolve().is_relative_to(self.project):
                 raise Refused(f"{self._name(path)} leads out of the project.", fix="write the real, absolute path into source.path")

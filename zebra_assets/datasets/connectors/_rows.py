@@ -12,10 +12,10 @@ import sqlalchemy as sa
 
 from zebra_assets.contracts.dataset_spec import Dtype
 from zebra_assets.datasets.connector import BATCH_ROWS, match_columns
-from zebra_assets.datasets.connectors._adbc import beyond_the_calendar, plain_numerals
+from zebra_assets.datasets.connectors._adbc import BATCH_BYTES, beyond_the_calendar, plain_numerals
 
-BATCH_BYTES = 64 << 20
-FIRST_ROWS = 1024
+FIRST_ROWS = 16
+GROWTH = 8
 
 
 def batches(result: sa.CursorResult[Any], columns: Mapping[str, Dtype], where: str) -> Iterator[pa.RecordBatch]:
@@ -38,8 +38,9 @@ def batches(result: sa.CursorResult[Any], columns: Mapping[str, Dtype], where: s
             return
         cells = list(zip(*rows, strict=True))
         batch = pa.RecordBatch.from_arrays([_array(cells[i], columns[name]) for i, name in zip(at, names, strict=True)], names=names)
+        ask = max(1, min(BATCH_ROWS, ask * GROWTH, BATCH_BYTES * len(rows) // max(batch.nbytes, 1)))
+        del rows, cells  # the same rows a second and a third time
         yield batch
-        ask = max(1, min(BATCH_ROWS, BATCH_BYTES * len(rows) // max(batch.nbytes, 1)))
 
 
 def _array(cells: Sequence[Any], dtype: Dtype) -> pa.Array:

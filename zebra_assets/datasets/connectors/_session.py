@@ -3,6 +3,7 @@
 And the other way round: which of a driver's errors mean that time was up, or that the server is gone.
 """
 
+import sqlite3
 import time
 
 import sqlalchemy as sa
@@ -14,6 +15,7 @@ from zebra_assets.errors import Refused
 _REFUSED = ("init_command", "client_flag", "local_infile", "read_default_file", "read_default_group", "sql_mode")
 _TIMED_OUT = {3024, 1969}  # ER_QUERY_TIMEOUT, ER_STATEMENT_TIMEOUT
 _LOST = {2006, 2013, 2055, 1053, 1927}  # the server went away, was lost, shuts down, or killed the connection
+MOST_BYTES = 64 << 20  # of a cell of SQLite's, which has no server to say how long one may be
 _STEPS = 10_000  # of SQLite's machine between two looks at the clock: 0.1 ms
 
 
@@ -38,6 +40,7 @@ def prepare(connection: sa.Connection, timeout_s: float) -> None:
         say("PRAGMA query_only = ON")
         driver = connection.connection.driver_connection
         assert driver is not None
+        driver.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MOST_BYTES)
         driver.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
     elif connection.dialect.name == "postgresql":
         say("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")

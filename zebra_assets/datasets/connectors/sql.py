@@ -6,7 +6,7 @@ ORDER BY, for a manifest id that repeats. Two options stand in the URL's query, 
 query's: ``zebra_timeout_s`` (3600) and ``zebra_fast`` (on).
 
 Postgres and SQLite are read through ADBC (`_adbc`) where that yields the same cells. 1,000,000 rows of ten mixed columns
-take 6.3 s of CPU row by row, and 0.9 s (Postgres) or 1.3 s (SQLite) that way; by the clock 7 and 4 times less.
+take 6.3 s of CPU row by row, and 0.9 s (Postgres) or 1.5 s (SQLite) that way; by the clock 7 and 4 times less.
 """
 
 import logging

@@ -1,5 +1,7 @@
 """`up --lite` and `down` for real: Dagster, MLflow and the server of a project in which nothing is promoted yet."""
 
+import json
+import os
 import signal
 import subprocess
 import sys
@@ -36,6 +38,27 @@ def test_the_lite_stack_comes_up_answers_and_goes_down_without_a_trace(process: 
     assert down.code == 0 and sorted(down.json["stopped"]) == sorted(taken)
     assert not any(ports.taken(port) for port in taken.values())
     assert all(birth(pid) is None for pid in again.values())
+
+
+def test_the_lite_s3_server_holds_the_objects_of_a_project_and_keeps_its_secret(tmp_path: Path, ready: Path) -> None:
+    from zebra_assets.cli import s3
+    from zebra_assets.cli.services import Services
+
+    home, port = tmp_path / "home", free_port() % 20_000 + 20_000
+    env = s3.environment(home, port)
+    assert (home / "s3.env").stat().st_mode & 0o777 == 0o600
+    assert s3.environment(home, port) == env
+    services = Services(home, tmp_path)
+    wanted = s3.service(home, port, env)
+    assert not any(env["AWS_SECRET_ACCESS_KEY"] in word for word in wanted.argv)
+    try:
+        services.up([wanted], timeout_s=60, tick=lambda text: None)
+        argv = [sys.executable, "-m", "zebra_assets.cli.main", "--project", str(ready), "ingest", NAME, "--json"]
+        done = subprocess.run(argv, env={**os.environ, **env}, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert all(a["uri"].startswith("s3://zebra/blobs/") for a in json.loads(done.stdout)["manifest"]["artifacts"])
+    finally:
+        assert services.down() == ["s3"]
 
 
 def test_serve_becomes_the_server_itself(walked: Path) -> None:

@@ -24,15 +24,29 @@ PORT = click.IntRange(1, 65535)
 @click.option("--dagster-port", type=PORT, default=3000, show_default=True)
 @click.option("--mlflow-port", type=PORT, default=5000, show_default=True)
 @click.option("--serving-port", type=PORT, help="Default: the setting serving_port (8080).")
+@click.option("--s3", is_flag=True, help="With --lite: an S3 server (SeaweedFS), which then holds the objects.")
+@click.option("--s3-port", type=click.IntRange(1, 54000), default=8333, show_default=True)
 @click.option("--timeout", type=click.FloatRange(1), default=180, show_default=True, help="Seconds to wait until all answer.")
-def up(call: Call, lite: bool, model: str | None, dagster_port: int, mlflow_port: int, serving_port: int | None, timeout: float) -> None:
+def up(
+    call: Call,
+    lite: bool,
+    model: str | None,
+    dagster_port: int,
+    mlflow_port: int,
+    serving_port: int | None,
+    s3: bool,
+    s3_port: int,
+    timeout: float,
+) -> None:
     """Start Dagster, MLflow and the server. Running it again starts only what is missing."""
     if not lite:
         _compose(call, "up", "-d")
         return
+    services = _services(call)
+    if s3:
+        _s3(call, services, s3_port, timeout)
     chosen = _served(call, model)
     wanted = _lite(call, chosen, dagster_port, mlflow_port, serving_port or call.settings.serving_port)
-    services = _services(call)
     with call.progress("up") as tick:
         if services.missing(wanted):
             tick("preparing the stores")
@@ -45,6 +59,8 @@ def up(call: Call, lite: bool, model: str | None, dagster_port: int, mlflow_port
         table(["service", "url", "pid", "log"], [[r.name, r.url, str(r.pid), str(r.log)] for r in running.values()])
         if chosen is None:
             say("No model to serve yet: mlops init my-model")
+        if s3:
+            say(f"Objects rest in S3 for these services. For this shell: . {call.settings.home / 's3.env'}")
         say("Stop with: mlops down")
 
     call.answer({"services": [{"name": r.name, "url": r.url, "pid": r.pid, "log": str(r.log)} for r in running.values()]}, show)
@@ -132,6 +148,17 @@ def _served(call: Call, model: str | None) -> str | None:
         return queries.model_spec(call.parts, model).name
     rows = [row for row in queries.models(call.parts) if not row.problem]
     return next((row.name for row in rows if row.prod), rows[0].name if rows else None)
+
+
+def _s3(call: Call, services: "Services", port: int, timeout: float) -> None:
+    """Start the S3 server first, and let this command and all that it starts use it."""
+    from zebra_assets.cli import s3
+
+    env = s3.environment(call.settings.home, port)
+    with call.progress("up") as tick:
+        services.up([s3.service(call.settings.home, port, env)], timeout_s=timeout, tick=tick)
+    os.environ.update(env)
+    call.forget_settings()
 
 
 def _lite(call: Call, model: str | None, dagster_port: int, mlflow_port: int, serving_port: int) -> list["Service"]:

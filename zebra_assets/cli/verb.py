@@ -100,6 +100,11 @@ class Call:
             raise UsageError(f"--project {self.project}: no such folder.", fix="pass the folder that holds models/ and manifests/")
         return folder
 
+    def forget_settings(self) -> None:
+        """Have settings and parts made anew on their next use: this process has changed its environment."""
+        for name in ("settings", "parts"):
+            self.__dict__.pop(name, None)
+
     @cached_property
     def parts(self) -> "Parts":
         """The project's adapters; embedded stores are made by whoever first writes to them."""

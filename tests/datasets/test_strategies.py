@@ -247,6 +247,17 @@ def test_a_person_seen_before_and_after_the_cut_is_a_leak_where_people_are_group
         bench.ingest(explicit(splits=splits | {"groups": ["shop"]}))
 
 
+@pytest.mark.parametrize(
+    "splits",
+    [{"strategy": "time", "column": "seen", "cuts": {"test": "2026-01-03"}}, {"strategy": "stratified", "column": "left"}],
+    ids=str,
+)
+def test_a_null_where_the_split_looks_is_told_as_a_null(bench: Bench, splits: dict[str, Any]) -> None:
+    bench.put("rows.csv", csv_bytes(changed(parted(), 5, str(splits["column"]), None)))
+    with pytest.raises(DataInvalid, match=rf"column '{splits['column']}': (not|label) null: 1 rows: row 6 \(None\)"):
+        bench.ingest(explicit(splits=splits))
+
+
 def test_a_cut_after_the_last_row_leaves_a_split_empty_and_is_told(bench: Bench) -> None:
     bench.put("rows.csv", csv_bytes(parted()))
     with pytest.raises(DataInvalid, match="none falls into split test"):

@@ -83,12 +83,18 @@ def rows_keep_the_recipe(manifest: Manifest, store: ObjectStore, spec: DatasetSp
 
 def ingest_kept_the_recipe(spec: DatasetSpec, outcome: "Ingested | DataInvalid") -> dg.AssetCheckEvaluation:
     """How an ingest went, as the same check. Refused rows never become a partition: their evaluation belongs to none."""
+    metadata: facts.Facts
+    if isinstance(outcome, DataInvalid):
+        passed, partition, metadata = False, None, {"refused": outcome.message}
+    else:  # a source that did not change was not read again; its rows were asked when they came
+        passed, partition = True, outcome.manifest.id
+        metadata = facts.of_rules(outcome.checks) if outcome.read else {"source": "unchanged since these rows were read"}
     return dg.AssetCheckEvaluation(
         asset_key=dg.AssetKey([spec.name, "dataset"]),
         check_name="rows_keep_the_recipe",
-        passed=not isinstance(outcome, DataInvalid),
-        partition=None if isinstance(outcome, DataInvalid) else outcome.manifest.id,
-        metadata={"refused": outcome.message} if isinstance(outcome, DataInvalid) else facts.of_rules(outcome.checks),
+        passed=passed,
+        partition=partition,
+        metadata=metadata,
     )
 
 

@@ -137,6 +137,12 @@ def test_a_file_that_goes_or_comes_or_grows_while_it_is_read_fails_the_read(tmp_
         once(change)
 
 
+@pytest.mark.parametrize("path", ["a**b.csv", "/", "a" * 300, "a/" * 3000, "[", "a\\b", "~nobody/x.csv"])
+def test_a_path_that_can_be_no_file_is_told_and_no_crash(tmp_path: Path, path: str) -> None:
+    with pytest.raises((SpecInvalid, NotFound)):
+        source(path, tmp_path).revision()
+
+
 def test_a_pattern_that_would_be_walked_for_minutes_is_simplified_or_refused(tmp_path: Path) -> None:
     aged(tmp_path / "a/b/c/d/e/f/g/h/i/j/k/l/rows.csv", b"x\n1\n")
     began = time.monotonic()

@@ -13,7 +13,7 @@ from zebra_assets.contracts.digest import digest_of, stream_digest
 from zebra_assets.datasets.connectors._place import Entry, Stopped
 from zebra_assets.datasets.connectors._stamps import Digests, Stamp, stamp_of
 from zebra_assets.datasets.connectors._unpack import Caps
-from zebra_assets.errors import DataInvalid, NotFound, Refused
+from zebra_assets.errors import DataInvalid, NotFound, Refused, SpecInvalid
 
 CHUNK = 1 << 20
 MOST_DEEP = 2
@@ -37,6 +37,8 @@ class Local:
             stamps = [(path, stamp_of(path)) for path in found]
         except OSError as error:  # a name that is too long, a folder that may not be read, a file that went this moment
             raise NotFound(f"source.path cannot be looked up: {error}"[:500], fix="correct source.path, or the rights there") from error
+        except (ValueError, IndexError) as error:  # pathlib on "a**b" and on "/"
+            raise SpecInvalid(f"source.path {self.where!r} names no files: {error}.", fix="path: data/*.csv") from error
         if not found:
             raise NotFound(f"No file matches {self.where}.", fix=f"put the data at {self.where}, or correct source.path")
         return [Entry(self._name(path), stamp.size, stamp, str(path)) for path, stamp in stamps]

@@ -159,3 +159,13 @@ def test_a_quota_that_is_reached(tmp_path: Path, size: int, way: str) -> None:
     assert leftovers(tmp_path) == list(store.list(""))
     store.put(blob, data)
     assert wrongs(store) == []
+
+
+@pytest.mark.parametrize("size", [0, 100, 4_096, 20_000])
+def test_a_quota_that_an_ingest_reaches(tmp_path: Path, size: int) -> None:
+    spec, store = source(tmp_path, "shop", 0, ROWS), FileStore(tmp_path / "objects")
+    with files_of_at_most(size), pytest.raises(Unavailable) as caught:
+        run(spec, tmp_path, store)
+    assert caught.value.fix
+    assert wrongs(store, tmp_path) == [] == leftovers(tmp_path)
+    assert run(spec, tmp_path, store).created

@@ -40,7 +40,12 @@ def whole(folder: Path, kind: type[FileStore]) -> tuple[float, set[str]]:
         process = start(folder / name, kind)
         process.join(60)
         assert process.exitcode == 0
-    return time.monotonic() - began, set(FileStore(folder / "warm" / "objects").list(""))
+    return time.monotonic() - began, rows_and_names(FileStore(folder / "warm" / "objects"))
+
+
+def rows_and_names(store: FileStore) -> set[str]:
+    """What the same rows leave in every run; sketches of them differ from run to run in their last bits."""
+    return {key for key in store.list("") if key.endswith(".parquet") or key.startswith("manifests/")}
 
 
 def kills(folder: Path, kind: type[FileStore], count: int) -> Iterator[tuple[bool, list[str]]]:
@@ -54,11 +59,11 @@ def kills(folder: Path, kind: type[FileStore], count: int) -> Iterator[tuple[boo
         process.kill()
         process.join()
         store = FileStore(home / "objects")
-        yield bool(leftovers(home)) or 0 < len(set(store.list(""))) < len(expected), wrongs(store, home)
+        yield bool(leftovers(home)) or 0 < len(rows_and_names(store)) < len(expected), wrongs(store, home)
         if number % 5 == 0 and kind is FileStore:
             run(source(home, "shop", 0, ROWS), home, store)
             assert wrongs(store, home) == []
-            assert set(store.list("")) == expected
+            assert rows_and_names(store) == expected
             assert len(ManifestFolder(home / "manifests", store).list()) == 1
 
 

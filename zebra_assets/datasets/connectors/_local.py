@@ -37,7 +37,7 @@ class Local:
             stamps = [(path, stamp_of(path)) for path in found]
         except OSError as error:  # a name that is too long, a folder that may not be read, a file that went this moment
             raise NotFound(f"source.path cannot be looked up: {error}"[:500], fix="correct source.path, or the rights there") from error
-        except (ValueError, IndexError) as error:  # pathlib on "a**b" and on "/"
+        except (ValueError, IndexError, RecursionError) as error:  # pathlib on "a**b", on "/", and on thousands of folders
             raise SpecInvalid(f"source.path {self.where!r} names no files: {error}.", fix="path: data/*.csv") from error
         if not found:
             raise NotFound(f"No file matches {self.where}.", fix=f"put the data at {self.where}, or correct source.path")

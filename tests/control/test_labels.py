@@ -68,6 +68,12 @@ def test_a_label_with_a_time_holds_from_then(predicted: Parts, write: Write) -> 
     assert predicted.events.labels(NAME, ["event-00000"])["event-00000"].ts == datetime(2026, 1, 1, 22, tzinfo=UTC)
 
 
+def test_a_correction_holds_over_a_label_from_a_clock_that_ran_ahead(predicted: Parts, write: Write) -> None:
+    label(predicted, NAME, write("event_id,label,ts\nevent-00000,benign,2099-01-01\n"))
+    label(predicted, NAME, write("event_id,label\nevent-00000,malignant\n"))
+    assert held(predicted, 0) == ["malignant"]
+
+
 def test_a_request_of_one_row_may_name_its_prediction(predicted: Parts, write: Write) -> None:
     assert label(predicted, NAME, write("request_id,label\ncase-0,benign\ncase-1,malignant\n")).new == 2
     assert held(predicted, 0, 1) == ["benign", "malignant"]

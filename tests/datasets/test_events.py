@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pyarrow as pa
 import pytest
+import sqlalchemy as sa
 import uvicorn
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis
@@ -26,6 +27,7 @@ from zebra_assets.cli.init import write_project
 from zebra_assets.contracts.dataset_spec import DatasetSpec
 from zebra_assets.contracts.events import Event, IncidentEvent, LabelEvent, PredictionEvent
 from zebra_assets.control import labels, operations
+from zebra_assets.datasets.connectors._state_database import Database
 from zebra_assets.datasets.ingest import revision_of
 from zebra_assets.errors import DataInvalid, NotFound, SpecInvalid, Unavailable
 from zebra_assets.parts import Parts
@@ -133,6 +135,27 @@ def test_the_revision_moves_with_the_window_and_with_nothing_outside_it(bench: B
     assert revision_of(spec, project=bench.folder) not in (None, first)
     assert revision_of(live(url, until="2020-01-01"), project=bench.folder) is None  # an empty window is nothing to ingest
     assert revision_of(live(f"sqlite:///{bench.folder}/none.db"), project=bench.folder) is None
+
+
+def test_as_many_events_in_another_database_are_another_revision(bench: Bench) -> None:
+    found = set()
+    for i in range(3):
+        database = f"sqlite:///{bench.folder}/{i}.db"
+        SqlEvents(database).append([prediction(0), prediction(10 + i), label(0, "yes"), label(10 + i, "no")])
+        found.add(revision_of(live(), project=bench.folder, secrets={"ZEBRA_STATE_URL": database}))
+    assert None not in found and len(found) == 3
+
+
+def test_all_of_a_read_is_of_one_moment(bench: Bench, url: str) -> None:
+    SqlEvents(url).append([prediction(1), label(1, "yes")])
+    database = Database(url, bench.folder)
+    count = sa.select(sa.func.count()).select_from(Database.events)
+    with database.reading() as connection:
+        assert connection.execute(count).scalar_one() == 2
+        SqlEvents(url).append([prediction(2)])
+        assert connection.execute(count).scalar_one() == 2
+    with database.reading() as connection:
+        assert connection.execute(count).scalar_one() == 3
 
 
 @hypothesis(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -111,10 +111,11 @@ class Events:
         of = said(connection, facts.c.body, "prediction_event_id")
         # 'Z' goes, because ".5Z" would stand before "Z"; seq decides between labels of one moment.
         known = collated(connection, sa.func.rtrim(at, "Z"))
-        labels = sa.select(collated(connection, of).label("of"), sa.literal(1).label("kind"), known.label("ts"), facts.c.seq, facts.c.body)
-        labels = labels.where(facts.c.model == model, facts.c.type == "label_event")
         key = collated(connection, facts.c.event_id)
-        predictions = sa.select(key.label("of"), sa.literal(0).label("kind"), sa.literal("").label("ts"), facts.c.seq, facts.c.body)
+        rest = facts.c.seq, facts.c.body, key.label("event_id")
+        labels = sa.select(collated(connection, of).label("of"), sa.literal(1).label("kind"), known.label("ts"), *rest)
+        labels = labels.where(facts.c.model == model, facts.c.type == "label_event")
+        predictions = sa.select(key.label("of"), sa.literal(0).label("kind"), sa.literal("").label("ts"), *rest)
         predictions = predictions.where(facts.c.model == model, facts.c.type == "prediction_event")
         if self.config.versions:
             predictions = predictions.where(facts.c.version.in_(self.config.versions))
@@ -127,9 +128,14 @@ class Events:
         return predictions, labels
 
     def _counted(self, connection: sa.Connection) -> str | None:
-        """The revision; None where the window is empty."""
+        """The revision; None where the window is empty.
+
+        The least and greatest event ids are there because two databases may well hold as many events; ids are random.
+        """
         predictions, labels = [
-            connection.execute(sa.select(sa.func.count(), sa.func.max(each.c.seq))).one()
+            connection.execute(
+                sa.select(sa.func.count(), sa.func.max(each.c.seq), sa.func.min(each.c.event_id), sa.func.max(each.c.event_id))
+            ).one()
             for each in (query.subquery() for query in self._facts(connection))
         ]
         if not predictions[0]:

@@ -58,7 +58,7 @@ def _matching(path: str, project: Path) -> list[Path]:
     root, pattern = (Path(given.anchor), str(given.relative_to(given.anchor))) if given.is_absolute() else (project, path)
     try:
         return sorted(root.glob(pattern))
-    except (OSError, ValueError, IndexError, NotImplementedError):  # no pattern at all: the connector says so better
+    except (OSError, ValueError, IndexError, RuntimeError):  # no pattern at all: the connector says so better
         return []
 
 

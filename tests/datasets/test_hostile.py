@@ -33,9 +33,7 @@ ROWS = "id,x\n" + "".join(f"{i},v{i}\n" for i in range(300))
 
 Prepare = Callable[[Path], None]
 # Known to get through as yet; each goes from here when its connector refuses it.
-WAITING = {
-    *("CSV with a million bad lines", "a connector of another module", "rows of a megabyte"),
-}
+WAITING = {"a connector of another module", "rows of a megabyte"}
 
 
 def cases(names: Iterable[str], quick: int = 1000) -> list[Any]:
@@ -249,7 +247,7 @@ FILES: dict[str, tuple[Prepare, str]] = {
     "CSV with a NUL in its header": (content("a.csv", b"id\x00,x\n1,a\n"), "missing|NUL|header"),
     "CSV that is not UTF-8": (content("a.csv", b"id,x\n1,\xff\xfe\xc3\n"), "UTF-?8"),
     "CSV with integers of 5,000 digits": (content("a.csv", b"id,x\n" + b"9" * 5000 + b",a\n"), "int64"),
-    "CSV with a million bad lines": (content("a.csv", b"id,x\n" + b"1\n" * 1_000_000), "1,000,000 lines"),
+    "CSV with a million bad lines": (content("a.csv", b"id,x\n" + b"1\n" * 1_000_000), "at least 10,000 lines"),
     "JSON nested 100,000 deep": (content("a.jsonl", b'{"id": 1, "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}\n"), "nested|deep|fit"),
     "JSON nested 100,000 deep in a field nobody asked for": (
         content("a.jsonl", b'{"id": 1, "x": "a", "y": ' + b'{"a":' * 100_000 + b"1" + b"}" * 100_000 + b"}\n"),

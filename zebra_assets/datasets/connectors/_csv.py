@@ -22,8 +22,10 @@ from zebra_assets.datasets.dtypes import ARROW, ZONED
 from zebra_assets.errors import DataInvalid
 
 BLOCK_BYTES = 2 << 20  # Arrow reads 32 blocks ahead: 80 MB; with blocks of 8 MB it is 320 MB and not faster
-LONGEST = 64 << 20  # a record may be so long; files with one beyond BLOCK_BYTES are read in blocks of this size
+LONGEST = 6 << 20  # a record may be so long; files with one beyond BLOCK_BYTES are read in blocks of this size, none ahead
 HEAD_BYTES = 1 << 20
+SHOWN = 5
+MOST_BAD = 10_000  # lines; Arrow asks about each in Python, 10 µs
 SNIFFED = 100  # records that tell whether a column of timestamps carries zones; where later ones differ, all are read as text
 
 
@@ -52,11 +54,14 @@ def read(file: Path, columns: Mapping[str, Dtype], where: str, delimiter: str) -
 def _parse(
     file: Path, kinds: Mapping[str, pa.DataType], where: str, delimiter: str, block_bytes: int = BLOCK_BYTES
 ) -> Iterator[pa.RecordBatch]:
-    bad: list[str] = []
+    count, bad = 0, list[str]()
 
     def note(row: pacsv.InvalidRow) -> str:
-        bad.append(f"{row.actual_columns} cells instead of {row.expected_columns}: {_clip(row.text)}")
-        return "skip"
+        nonlocal count
+        count += 1
+        if count <= SHOWN:
+            bad.append(f"{row.actual_columns} cells instead of {row.expected_columns}: {_clip(row.text)}")
+        return "skip" if count < MOST_BAD else "error"
 
     convert = pacsv.ConvertOptions(
         include_columns=list(kinds),
@@ -67,15 +72,21 @@ def _parse(
     )
     parse = pacsv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=note)
     try:
-        yield from pacsv.open_csv(file, pacsv.ReadOptions(block_size=block_bytes), parse, convert)
+        how = pacsv.ReadOptions(block_size=block_bytes, use_threads=block_bytes == BLOCK_BYTES)
+        yield from pacsv.open_csv(file, how, parse, convert)
     except pa.ArrowInvalid as error:
         if "UTF8" in str(error):
             raise DataInvalid(f"{where} is not UTF-8: {error}", fix=f"iconv -f latin1 -t utf-8 {file} > {file}.new") from error
-        raise
+        if "straddling" in str(error) and block_bytes == LONGEST:
+            raise DataInvalid(
+                f"{where}: a line is longer than {LONGEST:,} bytes, or a quote is never closed.", fix=f"look for it: head -c 300 {file}"
+            ) from error
+        if count < MOST_BAD:
+            raise
     if bad:
-        shown = "\n  ".join(bad[:5])
+        shown = "\n  ".join(bad)
         raise DataInvalid(
-            f"{where}: {len(bad):,} lines do not have the header's number of cells:\n  {shown}",
+            f"{where}: {'at least ' if count >= MOST_BAD else ''}{count:,} lines do not have the header's number of cells:\n  {shown}",
             fix="quote cells that contain the delimiter or a line break, or set source.parameters.delimiter",
         )
 

@@ -7,6 +7,7 @@ above all, pass through. Feast builds the whole result in memory, and in no orde
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
@@ -132,10 +133,8 @@ class Feast:
         if not self.entities.is_file() or any(found is None for found in files):
             return None
         digests = [[str(file), file_digest(file)] for found in files for file in found or ()]
-        from feast.version import get_version
-
         definitions = [sha256(view.to_proto().spec.SerializeToString(deterministic=True)) for view in views]
-        return digest_of([get_version(), self.config.model_dump(mode="json"), definitions, file_digest(self.entities), digests])
+        return digest_of([version("feast"), self.config.model_dump(mode="json"), definitions, file_digest(self.entities), digests])
 
     def _views(self, store: Any) -> list[Any]:
         """The feature views that the features come from, by name."""

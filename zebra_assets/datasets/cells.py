@@ -1,7 +1,7 @@
-"""Arrow columns as numpy arrays, by their buffers.
+"""Arrow columns as numpy arrays, by their buffers: no copy, whatever null cells hold, and with the same types every time.
 
-`Array.to_numpy` imports pandas (0.5 s, 60 MB) before it answers, for whatever type; an ingest needs neither. Called by
-the rooms of this floor that compute on cells.
+`Array.to_numpy` turns integers with nulls into floats and times into datetime64. Called by the rooms of this floor that
+compute on cells.
 """
 
 from typing import Any

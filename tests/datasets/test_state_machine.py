@@ -33,7 +33,7 @@ from zebra_assets.adapters.object_store import open_store
 from zebra_assets.adapters.object_store_file import FileStore
 from zebra_assets.contracts.dataset_spec import DatasetSpec
 from zebra_assets.contracts.digest import file_digest
-from zebra_assets.contracts.manifest import Manifest
+from zebra_assets.contracts.manifest import Manifest, Sketches
 from zebra_assets.contracts.ports import Manifests, ObjectStore
 from zebra_assets.datasets import ingest as ingest_module
 from zebra_assets.datasets.ingest import Ingested, ingest
@@ -118,7 +118,8 @@ class World:
         self.sources: dict[str, Rows | None] = dict.fromkeys(DATASETS)  # None: what lies there breaks the recipe
         self.ids: dict[tuple[str, frozenset[tuple[int, Row]]], str] = {}  # every content that was ever named
         self.held: dict[str, Rows] = {}  # the manifests that must be there, with their rows
-        self.keys: dict[str, set[str]] = {}  # and the blobs of each
+        self.keys: dict[str, set[str]] = {}  # the blobs of each that hold rows
+        self.sketches: dict[str, Sketches] = {}  # and the one that holds its summaries
         self.lost: set[str] = set()  # blobs that somebody deleted
         self.kills = 0
         self.restart()
@@ -142,6 +143,8 @@ class World:
         assert sum(known == manifest.id for known in self.ids.values()) == 1, "two contents have one id"
         self.held[manifest.id] = rows
         self.keys[manifest.id] = {a.key for a in manifest.artifacts}
+        if manifest.stats.sketches is not None:
+            self.sketches[manifest.id] = manifest.stats.sketches
         self.lost -= self.keys[manifest.id]
         assert self.rows_of(manifest) == rows
 
@@ -160,8 +163,9 @@ class World:
     def age(self) -> None:
         """A day and an hour pass for everything that rests."""
         then = time.time() - 25 * 3600
-        for path in (self.folder / "objects").rglob("*"):
-            os.utime(path, (then, then), follow_symlinks=False)
+        for place in ("objects", "manifests"):
+            for path in (self.folder / place).rglob("*"):
+                os.utime(path, (then, then), follow_symlinks=False)
 
     def collect(self) -> collector.Survey:
         return collector.collect(collector.survey(self.store, [self.folder / "manifests"]))
@@ -304,11 +308,12 @@ class Ingests(RuleBasedStateMachine):
         before = set(world.store.list("blobs/"))
         gone = {entry.key for entry in world.collect().orphans}
         after = set(world.store.list("blobs/"))
-        named = set().union(*world.keys.values())
+        named = set().union(*world.keys.values(), (sketch.key for sketch in world.sketches.values()))
         assert gone == before - after and not gone & named
         if old:
             assert after == named - world.lost, "nothing but what is named is left"
-            world.kills = 0  # and what they left is discarded
+            world.restart()
+            world.kills = 0  # and what they left is swept
 
     @rule(dataset=st.sampled_from(DATASETS), at=st.integers(5, 25), pause_ms=st.integers(0, 15))
     def collected_while_it_is_ingested(self, dataset: str, at: int, pause_ms: int) -> None:
@@ -350,6 +355,8 @@ class Ingests(RuleBasedStateMachine):
                         world.store.fetch(artifact.key)
                 else:
                     assert file_digest(world.store.fetch(artifact.key)) == artifact.digest
+            if name in world.sketches:
+                assert file_digest(world.store.fetch(world.sketches[name].key)) == world.sketches[name].digest
 
     @invariant()
     def nothing_is_half_visible(self) -> None:

@@ -30,6 +30,8 @@ class ManifestFolder:
 
     def __init__(self, folder: Path, store: ObjectStore) -> None:
         self.folder, self.store = folder, store
+        for place in folder.glob("*/"):
+            durable.sweep(place)  # what killed writers left; the store sweeps its own
 
     def commit(self, manifest: Manifest, *, present: Collection[str] = ()) -> bool:
         """See `Manifests.commit`. Also repairs: blobs that were lost are named anew, without making a new manifest."""

@@ -18,12 +18,14 @@ from starlette.types import Message, Receive, Scope, Send
 
 from zebra_assets.contracts.model_spec import ModelSpec, load_model_spec
 from zebra_assets.contracts.names import check_name, safe_join
-from zebra_assets.contracts.ports import EventStore, Ledger, Records, Registry
+from zebra_assets.contracts.ports import EventStore, Ledger, Records
 from zebra_assets.settings import Settings
 from zebra_serving.alias_watch import AliasWatch
 from zebra_serving.capture import Capture
+from zebra_serving.compile.workshop import Workshop
 from zebra_serving.dataplane import DataPlane
 from zebra_serving.doors.native import NativeDoor
+from zebra_serving.fetch import LightSource, Source
 from zebra_serving.guard import Guard
 from zebra_serving.loader import Loader
 from zebra_serving.metrics import Metrics
@@ -95,7 +97,7 @@ def create_app(
     *,
     host: str | None = None,
     ledger: Ledger | None = None,
-    registry: Registry | None = None,
+    registry: Source | None = None,
     events: EventStore | None = None,
     records: Records | None = None,
     on_settled: Callable[[Served | None], None] = lambda served: None,
@@ -116,7 +118,7 @@ def create_app(
     spec = _spec(settings, model)
     serving = settings.home / "serving"
     metrics = Metrics()
-    registry = registry or _registry(settings)
+    registry = registry or LightSource(settings.tracking)
     records = records or _records(settings)
     reachable = StateFile(settings.state).check
     capture = Capture(
@@ -131,7 +133,7 @@ def create_app(
         model,
         alias,
         ledger=ledger or _ledger(settings),
-        staging=Staging(serving / "cache", registry, records),
+        staging=Staging(serving / "cache", registry, records, Workshop(serving / "compiled")),
         last_good=serving / f"{model}-{alias}.last-good.json",
         interval_s=settings.reload_interval_s,
         metrics=metrics,
@@ -165,12 +167,6 @@ def _ledger(settings: Settings) -> Ledger:
     from zebra_assets.adapters.ledger import SqlLedger
 
     return SqlLedger(settings.state)
-
-
-def _registry(settings: Settings) -> Registry:
-    from zebra_assets.adapters.mlflow import MlflowRegistry
-
-    return MlflowRegistry(settings.tracking, ui_url=settings.mlflow_ui_url)
 
 
 def _events(settings: Settings) -> EventStore:

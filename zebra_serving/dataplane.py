@@ -62,7 +62,7 @@ class DataPlane:
         served = self._current()
         if served is None:
             raise self._not_ready()
-        if served.call_s is not None and served.call_s < INLINE_S and size <= INLINE_BYTES:
+        if served.model.quick and served.call_s is not None and served.call_s < INLINE_S and size <= INLINE_BYTES:
             return self._work(served, read, write, request_id)
         if self._waiting >= MAX_WAITING:
             raise Overloaded(f"{self._waiting} requests are waiting already.", fix="ask again in a second, or more slowly")

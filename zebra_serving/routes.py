@@ -66,6 +66,8 @@ class ModelView(BaseModel):
     promoted_at: datetime | None = None
     loaded_at: datetime | None = None
     form: str | None = None
+    form_checked: str | None = None
+    refused_forms: dict[str, str] = {}
     self_test: str | None = None
     columns: list[dict[str, Any]] = []
     metrics: dict[str, float] = {}
@@ -142,7 +144,8 @@ def _view(loader: Loader, watch: AliasWatch) -> ModelView:
     p = served.promotion
     about = {
         "version": p.version, "run_id": p.run_id, "manifest_id": p.manifest_id, "digest": p.model_digest, "promoted_at": p.created_at,
-        "loaded_at": served.loaded_at, "form": served.model.form, "self_test": served.self_test,
+        "loaded_at": served.loaded_at, "form": served.model.form, "form_checked": served.checked,
+        "refused_forms": dict(served.refused), "self_test": served.self_test,
         "columns": served.schema.columns(), "metrics": dict(served.metrics),
     }  # fmt: skip
     return view.model_copy(update=about)

@@ -125,6 +125,8 @@ class Encoder:
         for column, blocks, width in zip(zip(*values, strict=True), self._blocks, self._widths, strict=True):
             if blocks is None:
                 found[:, at] = np.array(column, dtype=np.float64)
+            elif width == 1:
+                found[:, at] = [blocks[value][0] for value in column]
             elif width:
                 found[:, at : at + width] = [blocks[value] for value in column]
             at += width

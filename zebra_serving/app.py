@@ -24,7 +24,10 @@ from zebra_serving.alias_watch import AliasWatch
 from zebra_serving.capture import Capture
 from zebra_serving.compile.workshop import Workshop
 from zebra_serving.dataplane import DataPlane
+from zebra_serving.doors.mlflow_scoring import MlflowDoor
 from zebra_serving.doors.native import NativeDoor
+from zebra_serving.doors.open_inference import OpenInferenceDoor
+from zebra_serving.doors.wire import Door
 from zebra_serving.fetch import LightSource, Source
 from zebra_serving.guard import Guard
 from zebra_serving.loader import Loader
@@ -38,15 +41,17 @@ from zebra_serving.state_file import StateFile
 log = logging.getLogger(__name__)
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-_ROUTES = frozenset({"/", "/health", "/ready", "/model", "/metrics", "/openapi.json", NativeDoor.path})
+_ROUTES = frozenset({"/", "/health", "/ready", "/model", "/metrics", "/openapi.json"})
 
 
 class App:
     """The front: an ASGI application."""
 
-    def __init__(self, control: FastAPI, door: NativeDoor, guard: Guard, metrics: Metrics, loader: Loader, capture: Capture) -> None:
+    def __init__(self, control: FastAPI, doors: list[Door], guard: Guard, metrics: Metrics, loader: Loader, capture: Capture) -> None:
         self.control, self.loader, self.capture, self.metrics = control, loader, capture, metrics
-        self._door, self._guard = door, guard
+        self._guard = guard
+        self._doors = {path: door for door in doors for path in door.paths}
+        self._routes = {route: route for route in _ROUTES} | {path: route for door in doors for path, route in door.paths.items()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -69,8 +74,8 @@ class App:
         try:
             if (problem := self._guard.check(path, headers)) is not None:
                 raise problem
-            if path == self._door.path:
-                await self._door(scope, receive, answer, headers, request_id)
+            if (door := self._doors.get(path) or self._doors.get(_first(path))) is not None:
+                await door(scope, receive, answer, headers, request_id)
             else:
                 scope["state"] = {**scope.get("state", {}), "request_id": request_id}
                 await self.control(scope, receive, answer)
@@ -81,7 +86,12 @@ class App:
                 raise
             await _refuse(error, request_id, answer)
         finally:
-            self.metrics.answered(path if path in _ROUTES else "other", status, time.perf_counter() - began)
+            self.metrics.answered(self._routes.get(path) or self._routes.get(_first(path), "other"), status, time.perf_counter() - began)
+
+
+def _first(path: str) -> str:
+    """``/v2/models/churn`` -> ``/v2/``: the doors that own everything below a path."""
+    return path[: path.find("/", 1) + 1]
 
 
 async def _refuse(error: Exception, request_id: str, send: Send) -> None:
@@ -154,7 +164,8 @@ def create_app(
         capture.stop()
 
     control = control_app(loader, watch, metrics, lifespan)
-    return App(control, NativeDoor(plane), Guard(host or settings.serving_host, settings.serving_token), metrics, loader, capture)
+    doors: list[Door] = [NativeDoor(plane), OpenInferenceDoor(plane, model), MlflowDoor(plane)]
+    return App(control, doors, Guard(host or settings.serving_host, settings.serving_token), metrics, loader, capture)
 
 
 def _spec(settings: Settings, model: str) -> ModelSpec | None:

@@ -19,6 +19,9 @@ class Metrics:
             "zebra_request_seconds", "Seconds from the request's head to its answer.", ["route"], buckets=_SECONDS, registry=r
         )
         self.rows = Counter("zebra_rows", "Rows predicted.", registry=r)
+        self.batch = Histogram(
+            "zebra_batch_requests", "Requests answered by one call of a slow model.", buckets=(1, 2, 4, 8, 16, 32, 64), registry=r
+        )
         self.reloads = Counter("zebra_reloads", "Versions that took over.", registry=r)
         self.reload_failures = Counter("zebra_reload_failures", "Versions that could not take over, by reason.", ["reason"], registry=r)
         self.events = Counter("zebra_events", "Predictions by what became of their event.", ["outcome"], registry=r)

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 
 from zebra_assets.errors import ZebraError
 from zebra_serving.alias_watch import AliasWatch
-from zebra_serving.doors import native
+from zebra_serving.doors import mlflow_scoring, native, open_inference
 from zebra_serving.loader import Failure, Loader
 from zebra_serving.metrics import Metrics
 from zebra_serving.problems import MethodNotAllowed, NoSuchPath, answer_to
@@ -126,6 +126,7 @@ def control_app(loader: Loader, watch: AliasWatch, metrics: Metrics, lifespan: A
         app.openapi_schema = None
         document = FastAPI.openapi(app)
         document["paths"]["/predict"] = native.openapi(loader.current.schema.openapi() if loader.current else None)
+        document["paths"] |= open_inference.openapi() | mlflow_scoring.openapi()
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]

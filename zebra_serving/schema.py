@@ -98,6 +98,7 @@ class RowSchema:
             "Row", fields, rename={f"f{i}": f.name for i, f in enumerate(features)}, forbid_unknown_fields=True, kw_only=True, gc=False
         )
         batch = msgspec.defstruct("Batch", [("rows", list[row])], forbid_unknown_fields=True, gc=False)  # type: ignore[valid-type]
+        self._list: Any = list[row]  # type: ignore[valid-type]
         self._one = msgspec.json.Decoder(row, dec_hook=_Moment.read)
         self._many: msgspec.json.Decoder[Any] = msgspec.json.Decoder(batch, dec_hook=_Moment.read)
 
@@ -118,6 +119,19 @@ class RowSchema:
             self._refuse(body, error)
         if not 0 < len(structs) <= MAX_ROWS:
             self._refuse_count(len(structs))
+        return Rows(self, [msgspec.structs.astuple(s) for s in structs])
+
+    def convert(self, records: list[dict[str, Any]]) -> Rows:
+        """Check rows that another protocol has brought as records; the same rules and errors as `decode`."""
+        if not 0 < len(records) <= MAX_ROWS:
+            self._refuse_count(len(records))
+        try:
+            structs = msgspec.convert(records, self._list, dec_hook=_Moment.read)
+        except msgspec.ValidationError as error:
+            found = [e for number, row in enumerate(records) for e in self._errors(number, row)]
+            if found:
+                raise InputInvalid(found[:MAX_ERRORS], len(found)) from error
+            raise self._in_the_decoders_words(error, error) from error
         return Rows(self, [msgspec.structs.astuple(s) for s in structs])
 
     def columns(self) -> list[dict[str, Any]]:

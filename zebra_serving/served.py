@@ -48,6 +48,7 @@ class Served:
         call_s: seconds of a warm call with one row, measured by the self-test; None when there was no stored example.
         self_test: what the self-test did, for people.
         metrics: the evaluation's figures, where the records have them.
+        outputs: V2 datatype of a label, and whether there are scores.
         checked: how the form was compared with scikit-learn's own answers.
         refused: quicker forms that were not taken, each with the reason.
     """
@@ -59,9 +60,15 @@ class Served:
     self_test: str
     call_s: float | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
+    outputs: tuple[str, bool] = ("BYTES", False)
     checked: str = ""
     refused: Mapping[str, str] = field(default_factory=dict)
 
     def is_version_of(self, promotion: Promotion) -> bool:
         """Whether ``promotion`` names these very bytes."""
         return (promotion.version, promotion.model_digest) == (self.promotion.version, self.promotion.model_digest)
+
+
+def datatype_of(label: Any) -> str:
+    """The Open Inference Protocol's word for a label's type."""
+    return {str: "BYTES", bool: "BOOL", int: "INT64"}.get(type(label), "FP64")

@@ -16,14 +16,14 @@ from zebra_assets.contracts.noun import now
 from zebra_assets.contracts.ports import Records
 from zebra_assets.contracts.promotion import Promotion
 from zebra_assets.errors import Refused, ZebraError
+from zebra_serving.answer import predict
 from zebra_serving.compile.form import Golden
 from zebra_serving.compile.workshop import Workshop, differs
-from zebra_serving.dataplane import predict
 from zebra_serving.examples import EXAMPLE, request_of
 from zebra_serving.fetch import Source
 from zebra_serving.problems import InputInvalid
 from zebra_serving.schema import Rows
-from zebra_serving.served import Served
+from zebra_serving.served import Served, datatype_of
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ class Staging:
         lone = Rows(rows.schema, rows.values[:1])
         call_s = min(_seconds(served, lone) for _ in range(5))  # the least of 5: what a call costs when nothing else runs
         done = f"{len(rows)} example row{'s' if len(rows) != 1 else ''} answered, a lone one in {call_s * 1e3:.3g} ms"
-        return replace(served, self_test=done, call_s=call_s)
+        return replace(served, self_test=done, call_s=call_s, outputs=(datatype_of(scored.labels[0]), scored.scores is not None))
 
     def _figures(self, promotion: Promotion) -> dict[str, float]:
         """The evaluation's metrics of this version; they are decoration, so their absence stops nothing."""

@@ -79,7 +79,10 @@ def stage(project: Path) -> dict[str, Staged]:
         "datasets": {"train": {"path": str(project / "train.parquet")}}, "pip_requirements": [],
     }  # fmt: skip
     rows = [row for row in table.select(features).slice(0, 200).to_pylist() if None not in row.values()]
-    models = {"tabular-churn": _module("train").build(words, 42, params), "logistic": logistic(words, [n for n in features if n not in words])}
+    models = {
+        "tabular-churn": _module("train").build(words, 42, params),
+        "logistic": logistic(words, [n for n in features if n not in words]),
+    }
     staged = {}
     for name, model in models.items():
         folder = write_model(model.fit(frame[features], frame["churn"]), project / "folders" / name, values)
@@ -102,9 +105,8 @@ def _promote(settings: Settings, name: str, folder: Path) -> None:
     version = MlflowRegistry(settings.tracking, ui_url=None).register(run, folder, digest)
     ledger = SqlLedger(settings.state)
     if ledger.head(name, "prod") is None:
-        ledger.append(
-            Promotion(
-                model=name, alias="prod", seq=1, kind="promote", version=version, from_version=None, run_id=run.id,
-                manifest_id=run.manifest_id, model_digest=digest, decision_id="d" * 16, actor="benchmark", reason="", created_at=now(),
-            )  # fmt: skip
-        )
+        promotion = Promotion(
+            model=name, alias="prod", seq=1, kind="promote", version=version, from_version=None, run_id=run.id,
+            manifest_id=run.manifest_id, model_digest=digest, decision_id="d" * 16, actor="benchmark", reason="", created_at=now(),
+        )  # fmt: skip
+        ledger.append(promotion)

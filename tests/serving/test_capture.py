@@ -7,8 +7,8 @@ import pytest
 
 from tests.serving.conftest import MODEL, ROW, Bench, rows, served, until
 from zebra_assets.errors import Unavailable
+from zebra_serving.answer import predict
 from zebra_serving.capture import Capture
-from zebra_serving.dataplane import predict
 from zebra_serving.metrics import Metrics
 from zebra_serving.schema import Rows
 

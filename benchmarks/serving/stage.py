@@ -91,7 +91,7 @@ def stage(project: Path) -> dict[str, Staged]:
         (project / "models" / name / "model.yaml").write_text((EXAMPLE / "model.yaml").read_text().replace("tabular-churn", name))
         _promote(settings, name, folder)
         staged[name] = Staged(name, folder, rows)
-    (project / "rows.json").write_text(json.dumps(rows))
+    (project / "digests.json").write_text(json.dumps({name: model_digest(one.folder) for name, one in staged.items()}))
     return staged
 
 

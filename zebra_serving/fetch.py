@@ -1,6 +1,6 @@
 """Model folders out of MLflow, through a child process: `python -m zebra_serving.fetch MODEL VERSION INTO`, the URI on stdin.
 
-MLflow knows a dozen kinds of artifact stores and costs 180 MB and 3 s to import, so it is imported where it can be thrown away.
+MLflow knows a dozen kinds of artifact stores and costs 165 MB and 1.4 s to import, so it is imported where it can be thrown away.
 `Source` is what the server sees of the registry: a download, and which version an alias names.
 """
 

@@ -1,6 +1,6 @@
 """A load generator: N keep-alive connections that ask one request over and over. `python load.py URL BODY_FILE N SECONDS`.
 
-asyncio protocols and uvloop, some 20,000 requests a second from one core; prints JSON: requests, failures, latencies in ms.
+asyncio protocols and uvloop; prints JSON: requests, failures, latencies in ms.
 Runs in a process of its own, so that what it uses is not counted as the server's.
 """
 

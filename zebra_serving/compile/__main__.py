@@ -1,6 +1,6 @@
 """`python -m zebra_serving.compile FOLDER DIGEST TARGET`: compile one model folder; what comes out lies in TARGET.
 
-A process of its own: it imports 250 MB of libraries that a server does not need, and a model that breaks them breaks nothing
+A process of its own: it imports 220 MB of libraries that a server does not need, and a model that breaks them breaks nothing
 else. Ends with 0, or with the error on stderr and its exit code.
 """
 

@@ -12,7 +12,7 @@ import numpy as np
 from zebra_serving.problems import FieldError, InputInvalid
 from zebra_serving.schema import Rows
 
-# Below this many rows one list for all of them is quicker than an array per column (20 columns: 4 us against 15 for one row).
+# Below this many rows one list for all of them is quicker than an array per column (18 columns, one row: 3 us against 16).
 FEW = 16
 
 

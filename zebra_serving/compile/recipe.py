@@ -12,7 +12,7 @@ import numpy as np
 from zebra_serving.problems import FieldError, InputInvalid
 from zebra_serving.schema import Rows
 
-# Below this many rows one list for all of them is quicker than an array per column (18 columns, one row: 3 us against 16).
+# Below this many rows one list for all of them is quicker than an array per column (19 columns, one row: 3 us against 16).
 FEW = 16
 
 

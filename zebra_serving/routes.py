@@ -70,6 +70,7 @@ class ModelView(BaseModel):
     refused_forms: dict[str, str] = {}
     self_test: str | None = None
     columns: list[dict[str, Any]] = []
+    keys: list[str] = []
     metrics: dict[str, float] = {}
     previous_version: str | None = None
     last_reload_failure: ReloadFailure | None = None
@@ -147,7 +148,7 @@ def _view(loader: Loader, watch: AliasWatch) -> ModelView:
         "version": p.version, "run_id": p.run_id, "manifest_id": p.manifest_id, "digest": p.model_digest, "promoted_at": p.created_at,
         "loaded_at": served.loaded_at, "form": served.model.form, "form_checked": served.checked,
         "refused_forms": dict(served.refused), "self_test": served.self_test,
-        "columns": served.schema.columns(), "metrics": dict(served.metrics),
+        "columns": served.schema.columns(), "keys": [k.name for k in served.schema.keys], "metrics": dict(served.metrics),
     }  # fmt: skip
     return view.model_copy(update=about)
 

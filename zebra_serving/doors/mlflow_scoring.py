@@ -117,7 +117,7 @@ def _of_columns(columns: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _known(schema: RowSchema, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    known = set(schema.names)
+    known = schema.types.keys()
     return [row if row.keys() <= known else {name: value for name, value in row.items() if name in known} for row in records]
 
 

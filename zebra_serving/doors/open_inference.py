@@ -136,8 +136,8 @@ def _records(schema: RowSchema, inputs: list[Tensor]) -> list[dict[str, Any]]:
     Raises:
         InputInvalid: names, shapes or datatypes that do not fit the columns.
     """
-    features = {f.name: f for f in schema.features}
-    if len(inputs) == 1 and len(inputs[0].shape) == 2 and inputs[0].shape[1] == len(features) > 1:
+    features = {f.name: f for f in (*schema.features, *schema.keys)}
+    if len(inputs) == 1 and len(inputs[0].shape) == 2 and inputs[0].shape[1] == schema.width > 1:
         return _matrix(schema, inputs[0])
     errors = [e for t in inputs if (e := _misfit(t, features.get(t.name), inputs[0].shape[:1])) is not None]
     if errors:
@@ -155,7 +155,7 @@ def _records(schema: RowSchema, inputs: list[Tensor]) -> list[dict[str, Any]]:
 def _matrix(schema: RowSchema, tensor: Tensor) -> list[dict[str, Any]]:
     if tensor.datatype not in _NUMBER or any(f.dtype not in ("int64", "float64") for f in schema.features):
         raise InputInvalid([FieldError(0, tensor.name, "one tensor per column, named like it", tensor.datatype)])
-    flat, width = _flat(tensor.data), len(schema.names)
+    flat, width = _flat(tensor.data), schema.width
     if len(flat) != tensor.shape[0] * width:
         raise InputInvalid([FieldError(0, tensor.name, f"{tensor.shape[0] * width} values", str(len(flat)))])
     return [dict(zip(schema.names, flat[i : i + width], strict=True)) for i in range(0, len(flat), width)]

@@ -29,6 +29,7 @@ from stage import Staged, stage
 
 from zebra_assets.adapters.model_files import load_model
 from zebra_serving.compile.form import NUMPY, ONNX, PLAIN, Form, toolchain, write_form
+from zebra_serving.compile.seal import key_at, seal
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -158,6 +159,7 @@ def withheld(project: Path, models: dict[str, Staged]) -> None:
         )  # fmt: skip
         (twin / ".zebraops" / "serving" / "compiled").mkdir(parents=True, exist_ok=True)
         write_form(twin / ".zebraops" / "serving" / "compiled" / digest, form, None)
+        seal(twin / ".zebraops" / "serving" / "compiled" / digest, digest, key_at(twin / ".zebraops" / "serving" / "compiled.key"))
 
 
 def measure(project: Path, models: dict[str, Staged], rounds: int, seconds: float, cases: list[tuple[int, int]]) -> list[dict[str, Any]]:

@@ -22,6 +22,7 @@ from zebra_assets.adapters.event_store import SqlEvents
 from zebra_assets.adapters.ledger import SqlLedger
 from zebra_assets.adapters.mlflow import MlflowRegistry, MlflowTracker, prepare
 from zebra_assets.adapters.model_files import load_model, model_digest
+from zebra_assets.adapters.sketches import SqlSketches
 from zebra_assets.contracts.noun import now
 from zebra_assets.contracts.promotion import Promotion
 from zebra_assets.contracts.run import CodeRevision, Run
@@ -29,6 +30,7 @@ from zebra_assets.settings import Settings
 from zebra_assets.training.package import write_model
 from zebra_serving.app import App, create_app
 from zebra_serving.compile.form import TOLERANCE
+from zebra_serving.compile.seal import key_at
 from zebra_serving.endpoint import bind, url_of
 
 MODEL = "churn"
@@ -177,6 +179,10 @@ class Bench:
     def events(self) -> SqlEvents:
         return SqlEvents(self.settings.state)
 
+    @property
+    def sketches(self) -> SqlSketches:
+        return SqlSketches(self.settings.state)
+
     def promote(self, version: str, *, digest: str | None = None, alias: str = "prod") -> Promotion:
         """Append to the ledger what `promote` would have appended."""
         head = self.ledger.head(MODEL, alias)
@@ -256,6 +262,8 @@ def make_bench(tmp_path: Path, shelf: Shelf) -> Bench:
     # Compiled forms are kept by the model's digest, so all projects of a session may share them.
     (tmp_path / ".zebraops" / "serving").mkdir(parents=True)
     (tmp_path / ".zebraops" / "serving" / "compiled").symlink_to(shelf.compiled)
+    key_at(tmp_path / ".zebraops" / "serving" / "compiled.key")
+    (tmp_path / ".zebraops" / "serving" / "compiled.key").write_bytes(key_at(shelf.compiled.with_name("compiled.key")))
     (tmp_path / "models" / MODEL / "model.yaml").write_text(SPEC)
     return Bench(Settings(project_dir=tmp_path, mlflow_tracking_uri=shelf.uri, reload_interval_s=0.05), shelf)
 

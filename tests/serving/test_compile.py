@@ -1,6 +1,8 @@
 """Compiled forms: the answers of scikit-learn, or no compiled form."""
 
 import json
+import secrets
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,10 +20,11 @@ from zebra_assets.adapters.model_files import LoadedModel, load_model, model_dig
 from zebra_assets.errors import NotFound, Unavailable
 from zebra_assets.training.package import write_model
 from zebra_serving.compile.check import _Bench, compiled
-from zebra_serving.compile.form import GRAPH_FILE, TOLERANCE
+from zebra_serving.compile.form import FORM_FILE, GRAPH_FILE, TOLERANCE, write_form
 from zebra_serving.compile.forms import NumpyModel, OnnxModel, Plain
 from zebra_serving.compile.graph import graph_of, thresholds
 from zebra_serving.compile.plan import CannotCompile, plan
+from zebra_serving.compile.seal import SEAL_FILE, key_at, seal
 from zebra_serving.compile.workshop import Made, Workshop
 from zebra_serving.examples import EXAMPLE
 from zebra_serving.fetch import LightSource
@@ -240,6 +243,15 @@ def test_the_child_compiles_once_and_damage_is_compiled_away(shop: Shop, tmp_pat
     assert workshop.open(folder, loaded.digest).model.form == "onnx"
     assert graph.read_bytes() == before[1]
     assert [p.name for p in (tmp_path / "compiled").iterdir()] == [loaded.digest]
+    # Somebody who can write to the store, and not read the key, puts another model in its place.
+    _, _, other = shop.get("logistic")
+    strange = tmp_path / "compiled" / loaded.digest
+    shutil.rmtree(strange)
+    write_form(strange, *compiled(shop.get("logistic")[0], other / EXAMPLE))
+    seal(strange, loaded.digest, secrets.token_bytes(32))
+    again = workshop.open(folder, loaded.digest)
+    few = Rows(made.schema, [tuple(r.values()) for r in rows(9)])
+    assert again.model.predict(few) == made.model.predict(few) and graph.read_bytes() == before[1]
 
 
 def test_a_compiler_that_fails_costs_speed_and_not_the_version(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,25 +261,29 @@ def test_a_compiler_that_fails_costs_speed_and_not_the_version(shop: Shop, tmp_p
     assert made.model.form == "scikit-learn" and "the compiler gave nothing" in made.refused["onnx"]
 
 
+def reseal(folder: Path, digest: str, form: bytes, key: bytes) -> None:
+    """Put another form into a folder, as somebody who has the key could."""
+    (folder / SEAL_FILE).unlink()
+    (folder / FORM_FILE).write_bytes(form)
+    seal(folder, digest, key)
+
+
 def test_a_form_that_answers_otherwise_than_where_it_was_compiled_does_not_serve(bench: Bench) -> None:
     bench.promote("1")
     app = bench.app()
     app.loader.poll()
     store = bench.shelf.compiled / bench.shelf.digests["1"]
     good = (store / "form.json").read_bytes()
-    document = json.loads(good.partition(b"\n")[2])
+    document = json.loads(good)
     document["golden"]["scores"][0] += 0.01
-    body = json.dumps(document).encode()
-    import hashlib
-
-    (store / "form.json").write_bytes(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
+    reseal(store, bench.shelf.digests["1"], json.dumps(document).encode(), key_at(bench.shelf.compiled.with_name("compiled.key")))
     try:
         second = bench.app()
         second.loader.poll()
         assert second.loader.current is None and second.loader.standing.failure is not None
         assert second.loader.standing.failure.reason == "self_test" and "off by 0.01" in second.loader.standing.failure.message
     finally:
-        (store / "form.json").write_bytes(good)
+        reseal(store, bench.shelf.digests["1"], good, key_at(bench.shelf.compiled.with_name("compiled.key")))
 
 
 def test_the_form_and_what_was_refused_are_shown(bench: Bench) -> None:

@@ -1,9 +1,9 @@
 """What the child writes beside a compiled model and the server reads: which form, why not a quicker one, how to encode.
 
-One folder per model digest: `form.json`, and `model.onnx` where that is the form. Complete or not there at all.
+One folder per model digest: `form.json`, `model.onnx` where that is the form, and the server's `seal`. Complete or not there
+at all.
 """
 
-import hashlib
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
@@ -12,8 +12,9 @@ import msgspec
 
 from zebra_assets.contracts.model_folder import Task
 from zebra_serving.compile.recipe import Recipe
+from zebra_serving.compile.seal import unsealed
 
-FORMAT = 1
+FORMAT = 2
 ONNX, NUMPY, PLAIN = "onnx", "scikit-learn on numpy", "scikit-learn"
 FORM_FILE, GRAPH_FILE = "form.json", "model.onnx"
 # Scores may differ by this much from scikit-learn's own; labels not at all.
@@ -36,7 +37,6 @@ class Form(msgspec.Struct, frozen=True, kw_only=True):
         checked: what the comparison with scikit-learn's own answers covered, for people.
         positive: index of the positive class; None unless the task is binary.
         dtype: of the matrix that the graph reads.
-        graph_sha256: of `model.onnx`.
         made_with: versions of the packages that made it; others make it anew.
     """
 
@@ -49,7 +49,6 @@ class Form(msgspec.Struct, frozen=True, kw_only=True):
     positive: int | None
     recipe: Recipe | None = None
     dtype: str = "float64"
-    graph_sha256: str | None = None
     golden: Golden | None = None
     made_with: dict[str, str]
     format: int = FORMAT
@@ -67,27 +66,25 @@ def toolchain() -> dict[str, str]:
 
 
 def write_form(folder: Path, form: Form, graph: bytes | None) -> None:
-    """Write a form below ``folder``, which is made."""
+    """Write a form below ``folder``, which is made; whoever asked for it seals it."""
     folder.mkdir(parents=True)
     if graph is not None:
         (folder / GRAPH_FILE).write_bytes(graph)
-        form = msgspec.structs.replace(form, graph_sha256=hashlib.sha256(graph).hexdigest())
-    body = msgspec.json.encode(form)
-    (folder / FORM_FILE).write_bytes(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
+    (folder / FORM_FILE).write_bytes(msgspec.json.encode(form))
 
 
-def read_form(folder: Path, model_digest: str) -> tuple[Form, bytes | None] | None:
-    """The form and its graph; None when there is none, it is damaged, or it was made for other bytes or by other versions."""
+def read_form(folder: Path, model_digest: str, key: bytes) -> tuple[Form, bytes | None] | None:
+    """The form and its graph.
+
+    None when there is none, it is not as it was sealed, or it was made for other bytes or by other versions.
+    """
+    files = unsealed(folder, model_digest, key)
+    if files is None or FORM_FILE not in files:
+        return None
     try:
-        said, _, body = (folder / FORM_FILE).read_bytes().partition(b"\n")
-        if hashlib.sha256(body).hexdigest().encode() != said:
-            return None
-        form = msgspec.json.decode(body, type=Form)
-        graph = (folder / GRAPH_FILE).read_bytes() if form.graph_sha256 else None
-    except (OSError, msgspec.DecodeError):
+        form = msgspec.json.decode(files[FORM_FILE], type=Form)
+    except msgspec.DecodeError:  # another release's
         return None
     if (form.format, form.model_digest, form.made_with) != (FORMAT, model_digest, toolchain()):
         return None
-    if graph is not None and hashlib.sha256(graph).hexdigest() != form.graph_sha256:
-        return None
-    return form, graph
+    return form, files.get(GRAPH_FILE)

@@ -1,21 +1,25 @@
 """Model folder -> executable form, on the server's side: from the store of compiled forms, or by sending the folder to a child.
 
-The store is `<home>/serving/compiled/<model digest>`; the same bytes are compiled once. A child that fails costs speed, never
-the version: the plain form serves then, and `GET /model` says why.
+The store is `<home>/serving/compiled/<model digest>`; the same bytes are compiled once. What comes out of the store is as it was
+sealed or is made anew from the model's own files, whose digest the ledger knows. A child that fails costs speed, never the
+version: the plain form serves then, and `GET /model` says why.
 """
 
 import logging
+import secrets
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from zebra_assets.contracts.model_folder import verify_model_folder
+from zebra_assets.contracts.model_folder import ModelFeature, verify_model_folder
 from zebra_serving.compile.form import FORM_FILE, NUMPY, ONNX, TOLERANCE, Form, Golden, read_form
 from zebra_serving.compile.forms import NumpyModel, OnnxModel, Plain
+from zebra_serving.compile.seal import key_at, seal
 from zebra_serving.schema import RowSchema
 from zebra_serving.served import Model, Scored
 
@@ -42,10 +46,11 @@ class Workshop:
 
     Args:
         store: where compiled forms rest.
+        keys: columns that a row may bring along.
     """
 
-    def __init__(self, store: Path) -> None:
-        self._store = store
+    def __init__(self, store: Path, keys: Sequence[ModelFeature] = ()) -> None:
+        self._store, self._keys = store, keys
 
     def open(self, folder: Path, digest: str) -> Made:
         """The quickest form of the model in ``folder`` that answers like it.
@@ -54,12 +59,14 @@ class Workshop:
             Refused: other bytes than ``digest``, or a folder that must not be opened.
         """
         card = verify_model_folder(folder, digest)
-        schema = RowSchema(card.features)
-        found = read_form(self._store / digest, digest)
-        why = ""
+        schema = RowSchema(card.features, self._keys)
+        why, key = "", self._key()
+        found = read_form(self._store / digest, digest, key)
         if found is None:
-            why = self._compile(folder, digest)
-            found = read_form(self._store / digest, digest)
+            if (self._store / digest).exists():
+                log.warning("the compiled form of %s was made by other versions or changed since, and is made anew", folder.name)
+            why = self._compile(folder, digest, key)
+            found = read_form(self._store / digest, digest, key)
         if found is None:
             reason = f"the compiler gave nothing: {why}"
             log.warning("%s is served as scikit-learn: %s", folder.name, reason)
@@ -70,7 +77,15 @@ class Workshop:
         (self._store / digest / FORM_FILE).touch()
         return _made(folder, digest, schema, form, graph)
 
-    def _compile(self, folder: Path, digest: str) -> str:
+    def _key(self) -> bytes:
+        """What forms are sealed with: kept beside the store, or for as long as this call where it cannot be."""
+        try:
+            return key_at(self._store.with_name(f"{self._store.name}.key"))
+        except OSError as error:
+            log.warning("compiled forms are not kept: %s", error)
+            return secrets.token_bytes(32)
+
+    def _compile(self, folder: Path, digest: str, key: bytes) -> str:
         """Run the child; why it failed, or nothing."""
         self._store.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=".compile-", dir=self._store))
@@ -79,7 +94,8 @@ class Workshop:
             done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False, stdin=subprocess.DEVNULL)
             if done.returncode:
                 return (done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[-1][:300]
-            shutil.rmtree(self._store / digest, ignore_errors=True)
+            seal(scratch / "form", digest, key)
+            _remove(self._store / digest)
             (scratch / "form").replace(self._store / digest)
         except (OSError, subprocess.SubprocessError) as error:
             return str(error)[:300]
@@ -92,6 +108,14 @@ class Workshop:
         forms = sorted(self._store.glob(f"*/{FORM_FILE}"), key=lambda p: p.stat().st_mtime, reverse=True)
         for old in forms[KEEP:]:
             shutil.rmtree(old.parent, ignore_errors=True)
+
+
+def _remove(path: Path) -> None:
+    """Take a folder away, or whatever stands in its place; a link's target stays."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def differs(scored: Scored, golden: Golden) -> str | None:

@@ -10,11 +10,11 @@ from zebra_serving.served import Scored, Served
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a door writes down. ``event_ids[i]`` is None where row i was not captured."""
+    """What a door writes down. ``event_ids[i]`` is None where row i was not captured; None where no row was."""
 
     served: Served
     scored: Scored
-    event_ids: list[str | None]
+    event_ids: list[str | None] | None
 
 
 def predict(served: Served, rows: Rows) -> Scored:

@@ -15,7 +15,8 @@ from zebra_serving.answer import Answer, predict
 from zebra_serving.capture import Capture
 from zebra_serving.metrics import Metrics
 from zebra_serving.problems import Overloaded
-from zebra_serving.schema import MAX_ROWS, Rows
+from zebra_serving.refusals import MAX_ROWS
+from zebra_serving.schema import Rows
 from zebra_serving.served import Scored, Served
 
 MAX_WAITING = 256
@@ -128,7 +129,7 @@ class Batcher:
             at = mine.stop
             part = Scored(scored.labels[mine], None if scored.scores is None else scored.scores[mine])
             try:
-                self._metrics.rows.inc(len(job.rows))
+                self._metrics.rows.add(len(job.rows))
                 job.answer = job.write(Answer(served, part, self._capture.offer(served, job.rows, part, job.request_id)))
             except Exception as error:
                 job.answer = error

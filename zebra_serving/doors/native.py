@@ -7,6 +7,7 @@
 prediction was not captured.
 """
 
+from itertools import repeat
 from typing import Any, ClassVar
 
 import msgspec
@@ -15,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 from zebra_serving.answer import Answer
 from zebra_serving.dataplane import DataPlane
 from zebra_serving.doors.wire import PROBLEM, SAID, patience, posted_json, send_json
-from zebra_serving.schema import MAX_ROWS
+from zebra_serving.refusals import MAX_ROWS
 
 _encode = msgspec.json.Encoder().encode
 
@@ -43,7 +44,8 @@ class NativeDoor:
 
 def _write(answer: Answer) -> bytes:
     promotion, scored = answer.served.promotion, answer.scored
-    scores = scored.scores if scored.scores is not None else [None] * len(scored.labels)
+    nothing = repeat(None, len(scored.labels))
+    scores = nothing if scored.scores is None else scored.scores
     return _encode(
         {
             "model": promotion.model,
@@ -52,7 +54,7 @@ def _write(answer: Answer) -> bytes:
             "manifest_id": promotion.manifest_id,
             "predictions": [
                 {"prediction": label, "score": score, "event_id": event_id}
-                for label, score, event_id in zip(scored.labels, scores, answer.event_ids, strict=True)
+                for label, score, event_id in zip(scored.labels, scores, answer.event_ids or nothing, strict=False)
             ],
         }
     )

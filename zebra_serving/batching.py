@@ -129,7 +129,7 @@ class Batcher:
             at = mine.stop
             part = Scored(scored.labels[mine], None if scored.scores is None else scored.scores[mine])
             try:
-                self._metrics.rows.add(len(job.rows))
+                self._metrics.rows.inc(len(job.rows))
                 job.answer = job.write(Answer(served, part, self._capture.offer(served, job.rows, part, job.request_id)))
             except Exception as error:
                 job.answer = error

@@ -148,7 +148,7 @@ class Capture:
         taken = [(i, values[i], labels[i], None if scores is None else scores[i]) for i in wanted]
         with self._lock:
             if self._queued + len(taken) > self._max:
-                self._outcomes["dropped"].add(len(taken))
+                self._outcomes["dropped"].inc(len(taken))
                 return None
             self._queue.append(_Offered(prefix, now(), served, request_id, rows.schema, taken))
             self._queued += len(taken)
@@ -172,7 +172,7 @@ class Capture:
         self._memory.close()
         if self._queued:
             log.error("%d prediction events were lost: the event store could not be reached", self._queued)
-            self._outcomes["lost"].add(self._queued)
+            self._outcomes["lost"].inc(self._queued)
             self._queue.clear()
             self._queued = 0
 
@@ -182,7 +182,7 @@ class Capture:
         chosen = range(rows) if share >= 1.0 else [i for i in range(rows) if random.random() < share]  # noqa: S311 - a sample
         part = self._budget.take(len(chosen)) if chosen else 0
         if part < rows:
-            self._outcomes["sampled_out"].add(rows - part)
+            self._outcomes["sampled_out"].inc(rows - part)
         return list(chosen) if part == len(chosen) else sorted(random.sample(chosen, part))
 
     def _run(self) -> None:
@@ -209,14 +209,14 @@ class Capture:
                 events = [event for offered in batch for event in offered.events(self._recording)]
                 self._reachable()
                 self._store.append(events)
-                self._outcomes["captured"].add(count)
+                self._outcomes["captured"].inc(count)
             except Unavailable as error:
                 # The outcome is unknown; the same event ids again are stored once.
                 log.warning("prediction events wait: %s", error.message)
                 return False
             except Exception:
                 log.exception("%d prediction events were lost", count)
-                self._outcomes["lost"].add(count)
+                self._outcomes["lost"].inc(count)
             with self._lock:
                 for _ in batch:
                     self._queue.popleft()

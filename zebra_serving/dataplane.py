@@ -88,5 +88,5 @@ class DataPlane:
     def _work(self, served: Served, read: Callable[[Served], Rows], write: Callable[[Answer], bytes], request_id: str | None) -> bytes:
         rows = read(served)
         scored = predict(served, rows)
-        self._metrics.rows.add(len(rows))
+        self._metrics.rows.inc(len(rows))
         return write(Answer(served, scored, self._capture.offer(served, rows, scored, request_id)))

@@ -21,7 +21,7 @@ class Tally:
         self.value = 0
         self._lock = threading.Lock()
 
-    def add(self, count: int) -> None:
+    def inc(self, count: int = 1) -> None:
         with self._lock:
             self.value += count
 

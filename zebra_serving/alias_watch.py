@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from zebra_assets.contracts.noun import now
-from zebra_assets.contracts.ports import Registry
 from zebra_assets.errors import ZebraError
+from zebra_serving.fetch import Source
 from zebra_serving.metrics import Metrics
 from zebra_serving.served import Served
 
@@ -36,7 +36,7 @@ class AliasWatch:
         unknown: why the last look failed; None when it did not.
     """
 
-    def __init__(self, registry: Registry, current: Callable[[], Served | None], metrics: Metrics, *, interval_s: float) -> None:
+    def __init__(self, registry: Source, current: Callable[[], Served | None], metrics: Metrics, *, interval_s: float) -> None:
         self.drift: AliasDrift | None = None
         self.unknown: str | None = "not looked yet"
         self._registry, self._current, self._metrics, self._interval_s = registry, current, metrics, interval_s

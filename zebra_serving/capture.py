@@ -1,10 +1,13 @@
-"""Predictions become events, off the hot path.
+"""Predictions become events and sketches, off the hot path.
 
-`offer` costs a request a list append; one background thread turns what was offered into `prediction_event`s and appends
-them to the event store every half second or 500 events. When the store cannot be reached the queue fills, and then
-predictions go on uncaptured and counted: an answer never waits for its event. Columns named sensitive never enter the queue.
+`offer` costs a request two list appends. One background thread turns what was offered into `prediction_event`s, appends them
+to the event store every half second or 500 events, and folds every row into its version's sketches (`memory`). Events are a
+sample: the share that model.yaml asks for, at most so many a second, the rest counted as sampled out. When the store cannot be
+reached the queue fills, and then predictions go on uncaptured and counted: an answer never waits for its event. Columns
+that are sensitive, or not on the list of recorded ones, never become an event.
 """
 
+import itertools
 import logging
 import random
 import secrets
@@ -17,94 +20,144 @@ from datetime import datetime
 from typing import Any
 
 from zebra_assets.contracts.events import Event, PredictionEvent
+from zebra_assets.contracts.model_spec import ModelSpec
 from zebra_assets.contracts.noun import now
 from zebra_assets.contracts.ports import EventStore
-from zebra_assets.contracts.promotion import Promotion
-from zebra_assets.errors import Unavailable
+from zebra_assets.contracts.sketch import Sketches
+from zebra_assets.errors import Unavailable, ZebraError
+from zebra_serving.budget import Budget
+from zebra_serving.memory import Memory
 from zebra_serving.metrics import Metrics
-from zebra_serving.schema import Rows
+from zebra_serving.schema import Rows, RowSchema
 from zebra_serving.served import Scored, Served
 
 log = logging.getLogger(__name__)
 
-# 20,000 events of 20 columns are about 30 MB: two full requests, or a minute of 300 predictions a second.
+# 20,000 events of 20 columns are about 30 MB: two full requests, or three minutes of 100 predictions a second.
 MAX_QUEUED = 20_000
 MAX_BATCH = 500
 MAX_BACKOFF_S = 30.0
+# What is recorded of a quiet model before the limit per second counts: one window of drift.
+BURST_EVENTS = 5000
+WRITE_SKETCHES_S = 10.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
+class Recording:
+    """What may be recorded of a model's predictions. The default records nothing.
+
+    Attributes:
+        share: of the predictions, as events.
+        per_second: most events a second; None for no limit.
+        hidden: columns that are never recorded.
+        only: columns that may be; None for all others.
+    """
+
+    share: float = 0.0
+    per_second: float | None = None
+    hidden: frozenset[str] = frozenset()
+    only: frozenset[str] | None = None
+
+    @classmethod
+    def of(cls, spec: ModelSpec) -> "Recording":
+        """As model.yaml says."""
+        serving, only = spec.serving, spec.serving.fields
+        hidden = frozenset(spec.sensitive.attributes)
+        return cls(serving.sample_rate, serving.events_per_second, hidden, None if only is None else frozenset(only))
+
+    def shows(self, column: str) -> bool:
+        """Whether a column may be recorded."""
+        return column not in self.hidden and (self.only is None or column in self.only)
+
+
+@dataclass(slots=True)
 class _Offered:
-    """One captured row, still as cheap as it came."""
+    """The captured rows of one request, still as cheap as they came."""
 
-    event_id: str
+    prefix: str
     ts: datetime
-    promotion: Promotion
+    served: Served
     request_id: str | None
-    names: list[str]
-    values: tuple[Any, ...]
-    label: Any
-    score: float | None
+    schema: RowSchema
+    rows: list[tuple[int, tuple[Any, ...], Any, float | None]]
 
-    def event(self, hidden: frozenset[str]) -> PredictionEvent:
-        features = {n: v for n, v in zip(self.names, self.values, strict=True) if n not in hidden}
-        p = self.promotion
-        return PredictionEvent(
-            event_id=self.event_id, ts=self.ts, model=p.model, version=p.version, manifest_id=p.manifest_id,
-            request_id=self.request_id, features=features, prediction=self.label, score=self.score,
-        )  # fmt: skip
+    def events(self, recording: Recording) -> list[Event]:
+        p, shown = self.served.promotion, [(j, name) for j, name in enumerate(self.schema.recorded) if recording.shows(name)]
+        # Not validated again: the values come out of our own decoder, and reading an event back validates it.
+        return [
+            PredictionEvent.model_construct(
+                type="prediction_event", event_id=f"{self.prefix}-{i}", ts=self.ts, model=p.model, version=p.version,
+                manifest_id=p.manifest_id, request_id=self.request_id,
+                features={name: values[j] for j, name in shown if values[j] is not None or j < self.schema.width},
+                prediction=label, score=score,
+            )
+            for i, values, label, score in self.rows
+        ]  # fmt: skip
 
 
 class Capture:
     """A bounded queue with one writer behind it.
 
     Args:
-        sample_rate: share of predictions captured, 0 to 1.
-        hidden: columns that are not captured.
-        reachable: raises `Unavailable` when the store should not be asked now.
+        recording: what may be recorded.
+        sketches: where the sketches go; None to keep none.
+        reachable: raises `Unavailable` when the stores should not be asked now.
     """
 
     def __init__(
         self,
         store: EventStore,
         metrics: Metrics,
+        recording: Recording = Recording(),
         *,
-        sample_rate: float = 1.0,
-        hidden: frozenset[str] = frozenset(),
+        sketches: Sketches | None = None,
         reachable: Callable[[], None] = lambda: None,
         flush_s: float = 0.5,
         max_queued: int = MAX_QUEUED,
     ) -> None:
-        self._store, self._rate, self._hidden, self._reachable = store, sample_rate, hidden, reachable
+        self._store, self._recording, self._reachable = store, recording, reachable
         self._flush_s, self._max = flush_s, max_queued
+        self._budget = Budget(recording.per_second, BURST_EVENTS)
+        self._memory = Memory(sketches, recording.shows)
         self._queue: deque[_Offered] = deque()
+        self._queued = 0
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stopping = threading.Event()
-        self._outcomes = {o: metrics.events.labels(o) for o in ("captured", "sampled_out", "dropped", "lost")}
-        self._deadline = 0.0
+        self._outcomes = metrics.events
+        self._away = False
+        self._deadline = self._sketched_at = 0.0
+        # An id is a process's 64 random bits and a count: as unique as random ones, and 7 us cheaper.
+        self._process, self._count = secrets.token_hex(8), itertools.count()
         self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
 
-    def offer(self, served: Served, rows: Rows, scored: Scored, request_id: str | None) -> list[str | None]:
-        """Queue the rows that the sample takes; the event id of each row, None where it is not captured."""
+    def offer(self, served: Served, rows: Rows, scored: Scored, request_id: str | None) -> list[str | None] | None:
+        """Queue the rows that the sample takes, and remember them all; the event id of each row, None where it is not captured.
+
+        Returns:
+            None where no row is captured.
+        """
+        due = self._memory.add(served, rows.values, scored)
         wanted = self._sample(len(rows))
-        ids: list[str | None] = [None] * len(rows)
         if not wanted:
-            return ids
-        ts, prefix, promotion, names = now(), secrets.token_hex(12), served.promotion, rows.schema.names
-        taken = []
-        for i in wanted:
-            ids[i] = event_id = f"{prefix}-{i}"
-            score = scored.scores[i] if scored.scores is not None else None
-            taken.append(_Offered(event_id, ts, promotion, request_id, names, rows.values[i], scored.labels[i], score))
+            if due:
+                self._wake.set()
+            return None
+        prefix = f"{self._process}-{next(self._count):x}"
+        values, labels, scores = rows.values, scored.labels, scored.scores
+        taken = [(i, values[i], labels[i], None if scores is None else scores[i]) for i in wanted]
         with self._lock:
-            if len(self._queue) + len(taken) > self._max:
+            if self._queued + len(taken) > self._max:
                 self._outcomes["dropped"].inc(len(taken))
-                return [None] * len(rows)
-            self._queue.extend(taken)
-            full = len(self._queue) >= MAX_BATCH
-        if full:
+                return None
+            self._queue.append(_Offered(prefix, now(), served, request_id, rows.schema, taken))
+            self._queued += len(taken)
+            due = due or (self._queued >= MAX_BATCH and not self._away)
+        if due:
             self._wake.set()
+        ids: list[str | None] = [None] * len(rows)
+        for i in wanted:
+            ids[i] = f"{prefix}-{i}"
         return ids
 
     def start(self) -> None:
@@ -116,47 +169,80 @@ class Capture:
         self._stopping.set()
         self._wake.set()
         self._thread.join(patience_s + 5.0)
-        if self._queue:
-            log.error("%d prediction events were lost: the event store could not be reached", len(self._queue))
-            self._outcomes["lost"].inc(len(self._queue))
+        self._memory.close()
+        if self._queued:
+            log.error("%d prediction events were lost: the event store could not be reached", self._queued)
+            self._outcomes["lost"].inc(self._queued)
             self._queue.clear()
+            self._queued = 0
 
     def _sample(self, rows: int) -> list[int]:
-        if self._rate >= 1.0:
-            return list(range(rows))
-        chosen = [i for i in range(rows) if random.random() < self._rate]  # noqa: S311 - a sample, not a secret
-        self._outcomes["sampled_out"].inc(rows - len(chosen))
-        return chosen
+        """Which rows become events: the share asked for, thinned to what the limit per second leaves."""
+        share = self._recording.share
+        chosen = range(rows) if share >= 1.0 else [i for i in range(rows) if random.random() < share]  # noqa: S311 - a sample
+        part = self._budget.take(len(chosen)) if chosen else 0
+        if part < rows:
+            self._outcomes["sampled_out"].inc(rows - part)
+        return list(chosen) if part == len(chosen) else sorted(random.sample(chosen, part))
 
     def _run(self) -> None:
-        backoff = self._flush_s
+        pause = retry_at = 0.0
         while not self._stopping.is_set():
             self._wake.wait(self._flush_s)
             self._wake.clear()
-            if self._flush():
-                backoff = self._flush_s
-            else:  # asked again after 1, 2, 4 … 30 s; a full batch does not hurry a store that is down
-                backoff = min(backoff * 2, MAX_BACKOFF_S)
-                self._stopping.wait(backoff)
-        while self._queue and not self._flush() and time.monotonic() < self._deadline:
+            self._memory.fold()
+            if time.monotonic() < retry_at:
+                continue
+            self._away = not (self._flush() and self._write_sketches(WRITE_SKETCHES_S))
+            # Asked again after 1, 2, 4 … 30 s; a full batch does not hurry a store that is down.
+            pause = min(max(pause * 2, 2 * self._flush_s), MAX_BACKOFF_S) if self._away else 0.0
+            retry_at = time.monotonic() + pause
+        self._memory.fold()
+        while not (self._flush() and self._write_sketches(0.0)) and time.monotonic() < self._deadline:
             time.sleep(0.1)
 
     def _flush(self) -> bool:
         """Write batches until the queue is empty; False when the store cannot be reached (the batch stays queued)."""
-        while batch := [self._queue[i] for i in range(min(MAX_BATCH, len(self._queue)))]:
+        while batch := self._batch():
+            count = sum(len(offered.rows) for offered in batch)
             try:
-                events: list[Event] = [offered.event(self._hidden) for offered in batch]
+                events = [event for offered in batch for event in offered.events(self._recording)]
                 self._reachable()
                 self._store.append(events)
-                self._outcomes["captured"].inc(len(batch))
+                self._outcomes["captured"].inc(count)
             except Unavailable as error:
                 # The outcome is unknown; the same event ids again are stored once.
                 log.warning("prediction events wait: %s", error.message)
                 return False
             except Exception:
-                log.exception("%d prediction events were lost", len(batch))
-                self._outcomes["lost"].inc(len(batch))
+                log.exception("%d prediction events were lost", count)
+                self._outcomes["lost"].inc(count)
             with self._lock:
                 for _ in batch:
                     self._queue.popleft()
+                self._queued -= count
+        return True
+
+    def _batch(self) -> list[_Offered]:
+        """The oldest requests with 500 rows together, or one that has more."""
+        batch: list[_Offered] = []
+        count = 0
+        for offered in itertools.islice(self._queue, min(MAX_BATCH, len(self._queue))):
+            if batch and count + len(offered.rows) > MAX_BATCH:
+                break
+            batch.append(offered)
+            count += len(offered.rows)
+        return batch
+
+    def _write_sketches(self, after_s: float) -> bool:
+        """Write the sketches if the last time is ``after_s`` seconds ago; False when the store cannot be reached."""
+        if time.monotonic() < self._sketched_at + after_s:
+            return True
+        try:
+            self._reachable()
+            self._memory.flush()
+        except ZebraError as error:
+            log.warning("sketches wait: %s", error.message)
+            return False
+        self._sketched_at = time.monotonic()
         return True

@@ -14,6 +14,7 @@ from zebra_serving.problems import Problem, Unauthorized, UntrustedHost
 
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 OPEN_PATHS = frozenset({"/health"})
+MAX_SEEN = 64
 
 
 def is_loopback(host: str) -> bool:
@@ -48,13 +49,18 @@ class Guard:
 
     def __init__(self, host: str, token: SecretStr | None) -> None:
         self._hosts = _LOOPBACK_NAMES | {host.strip("[]").lower()} if is_loopback(host) else None
+        self._seen: set[bytes] = set()  # Host headers that were found good: one or two, and no need to read them again
         secret = token.get_secret_value() if token else ""
         self._expected = f"Bearer {secret}".encode() if secret else None
 
     def check(self, path: str, headers: dict[bytes, bytes]) -> Problem | None:
         """The reason to refuse, or None. ``headers`` have lower-case names."""
-        if self._hosts is not None and _host_name(headers.get(b"host", b"")) not in self._hosts:
-            return UntrustedHost("The Host header does not name this machine.", fix="ask 127.0.0.1 or localhost")
+        if self._hosts is not None and headers.get(b"host") not in self._seen:
+            host = headers.get(b"host", b"")
+            if _host_name(host) not in self._hosts:
+                return UntrustedHost("The Host header does not name this machine.", fix="ask 127.0.0.1 or localhost")
+            if len(self._seen) < MAX_SEEN:
+                self._seen.add(host)
         if self._expected is None or path in OPEN_PATHS:
             return None
         # Compared in constant time: how long a wrong token takes tells nothing about the right one.

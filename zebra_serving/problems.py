@@ -90,11 +90,11 @@ class InputInvalid(Problem):
 
     http_status = 422
 
-    def __init__(self, errors: list[FieldError], total: int | None = None, *, message: str | None = None) -> None:
+    def __init__(self, errors: list[FieldError], total: int | None = None, *, message: str | None = None, fix: str | None = None) -> None:
         count = total or len(errors)
         super().__init__(
             message or f"{count} value{'s do' if count != 1 else ' does'} not fit the model's columns.",
-            fix="mend the fields listed in `errors`; GET /model shows the columns",
+            fix=fix or "mend the fields listed in `errors`; GET /model shows the columns",
         )
         self.errors = errors
 

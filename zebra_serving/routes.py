@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 
 from zebra_assets.errors import ZebraError
 from zebra_serving.alias_watch import AliasWatch
-from zebra_serving.doors import native
+from zebra_serving.doors import mlflow_scoring, native, open_inference
 from zebra_serving.loader import Failure, Loader
 from zebra_serving.metrics import Metrics
 from zebra_serving.problems import MethodNotAllowed, NoSuchPath, answer_to
@@ -66,8 +66,11 @@ class ModelView(BaseModel):
     promoted_at: datetime | None = None
     loaded_at: datetime | None = None
     form: str | None = None
+    form_checked: str | None = None
+    refused_forms: dict[str, str] = {}
     self_test: str | None = None
     columns: list[dict[str, Any]] = []
+    keys: list[str] = []
     metrics: dict[str, float] = {}
     previous_version: str | None = None
     last_reload_failure: ReloadFailure | None = None
@@ -124,6 +127,7 @@ def control_app(loader: Loader, watch: AliasWatch, metrics: Metrics, lifespan: A
         app.openapi_schema = None
         document = FastAPI.openapi(app)
         document["paths"]["/predict"] = native.openapi(loader.current.schema.openapi() if loader.current else None)
+        document["paths"] |= open_inference.openapi() | mlflow_scoring.openapi()
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]
@@ -142,8 +146,9 @@ def _view(loader: Loader, watch: AliasWatch) -> ModelView:
     p = served.promotion
     about = {
         "version": p.version, "run_id": p.run_id, "manifest_id": p.manifest_id, "digest": p.model_digest, "promoted_at": p.created_at,
-        "loaded_at": served.loaded_at, "form": served.model.form, "self_test": served.self_test,
-        "columns": served.schema.columns(), "metrics": dict(served.metrics),
+        "loaded_at": served.loaded_at, "form": served.model.form, "form_checked": served.checked,
+        "refused_forms": dict(served.refused), "self_test": served.self_test,
+        "columns": served.schema.columns(), "keys": [k.name for k in served.schema.keys], "metrics": dict(served.metrics),
     }  # fmt: skip
     return view.model_copy(update=about)
 

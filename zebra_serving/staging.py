@@ -4,28 +4,29 @@ Runs in the loader's thread, never in the event loop. Files rest in `<cache>/<mo
 not there at all, so a server restarts without MLflow; their digest is checked every time they are opened.
 """
 
-import json
 import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-from zebra_assets.adapters.model_files import LoadedModel, load_model
 from zebra_assets.contracts.names import safe_join
 from zebra_assets.contracts.noun import now
-from zebra_assets.contracts.ports import Records, Registry
+from zebra_assets.contracts.ports import Records
 from zebra_assets.contracts.promotion import Promotion
 from zebra_assets.errors import Refused, ZebraError
-from zebra_serving.dataplane import predict
+from zebra_serving.answer import predict
+from zebra_serving.compile.form import Golden
+from zebra_serving.compile.workshop import Workshop, differs
+from zebra_serving.examples import EXAMPLE, request_of
+from zebra_serving.fetch import Source
 from zebra_serving.problems import InputInvalid
-from zebra_serving.schema import Rows, RowSchema
-from zebra_serving.served import Plain, Served
+from zebra_serving.schema import Rows
+from zebra_serving.served import Served, datatype_of
 
 log = logging.getLogger(__name__)
 
-EXAMPLE = "input_example.json"
 # Folders kept beside the one in force: enough for a rollback or two without a download.
 KEEP = 4
 
@@ -51,13 +52,11 @@ class Staging:
     Args:
         cache: `<home>/serving/cache`.
         records: where the evaluation's figures are; None to serve without them.
-        load: opens a model folder after checking its digest.
+        workshop: opens a model folder after checking its digest.
     """
 
-    def __init__(
-        self, cache: Path, registry: Registry, records: Records | None, load: Callable[[Path, str], LoadedModel] = load_model
-    ) -> None:
-        self._cache, self._registry, self._records, self._load = cache, registry, records, load
+    def __init__(self, cache: Path, registry: Source, records: Records | None, workshop: Workshop) -> None:
+        self._cache, self._registry, self._records, self._workshop = cache, registry, records, workshop
 
     def prepare(self, promotion: Promotion) -> Served:
         """A version in memory, tested, with the digest that the ledger names.
@@ -93,33 +92,44 @@ class Staging:
 
     def _open(self, promotion: Promotion, folder: Path) -> Served:
         try:
-            loaded = self._load(folder, promotion.model_digest)
-            schema, model = RowSchema(loaded.features), Plain(loaded)
+            made = self._workshop.open(folder, promotion.model_digest)
         except Refused as error:
             raise BadCandidate("refused", error) from error
         except Exception as error:
             raise BadCandidate("load", error) from error
-        served = Served(promotion, schema, model, now(), "none: the model folder has no input_example.json", None, self._figures(promotion))
+        untested = "none: the model folder has no input_example.json"
+        served = Served(
+            promotion,
+            made.schema,
+            made.model,
+            now(),
+            untested,
+            metrics=self._figures(promotion),
+            checked=made.checked,
+            refused=made.refused,
+        )
         try:
-            return self._self_test(served, folder / EXAMPLE)
+            return self._self_test(served, folder / EXAMPLE, made.golden)
         except InputInvalid as error:
             wrong = "; ".join(f"{e.field}: expected {e.expected}, got {e.got}" for e in error.errors[:3])
             raise BadCandidate("self_test", ZebraError(f"Its own input example is refused: {wrong or error.message}")) from error
         except Exception as error:
             raise BadCandidate("self_test", error) from error
 
-    def _self_test(self, served: Served, example: Path) -> Served:
+    def _self_test(self, served: Served, example: Path, golden: Golden | None) -> Served:
         """Ask the version about the rows stored beside it, through the same checks as a request, and time a lone one."""
         if not example.is_file():
             return served
-        rows = served.schema.decode(_request_of(example))
+        rows = served.schema.decode(request_of(example))
         scored = predict(served, rows)
         if len(scored.labels) != len(rows):
             raise ZebraError(f"It gave {len(scored.labels)} answers to {len(rows)} example rows.")
+        if golden is not None and (difference := differs(scored, golden)) is not None:
+            raise ZebraError(f"Its form '{served.model.form}' gives other answers here than where it was compiled: {difference}.")
         lone = Rows(rows.schema, rows.values[:1])
         call_s = min(_seconds(served, lone) for _ in range(5))  # the least of 5: what a call costs when nothing else runs
-        done = f"{len(rows)} example row{'s' if len(rows) != 1 else ''} answered, a lone one in {call_s * 1e3:.1f} ms"
-        return Served(served.promotion, served.schema, served.model, served.loaded_at, done, call_s, served.metrics)
+        done = f"{len(rows)} example row{'s' if len(rows) != 1 else ''} answered, a lone one in {call_s * 1e3:.3g} ms"
+        return replace(served, self_test=done, call_s=call_s, outputs=(datatype_of(scored.labels[0]), scored.scores is not None))
 
     def _figures(self, promotion: Promotion) -> dict[str, float]:
         """The evaluation's metrics of this version; they are decoration, so their absence stops nothing."""
@@ -141,16 +151,6 @@ class Staging:
         folders = sorted((p for p in used.parent.iterdir() if not p.name.startswith(".")), key=lambda p: p.stat().st_mtime, reverse=True)
         for old in [p for p in folders if p != used][KEEP:]:
             shutil.rmtree(old, ignore_errors=True)
-
-
-def _request_of(example: Path) -> bytes:
-    """MLflow's input example (``{"columns": […], "data": [[…]]}``, or one record or a list of them) as a request body."""
-    document = json.loads(example.read_bytes())
-    if isinstance(document, dict) and {"columns", "data"} <= document.keys():
-        document = [dict(zip(document["columns"], row, strict=True)) for row in document["data"]]
-    elif isinstance(document, dict):
-        document = [document]
-    return json.dumps({"rows": document}, allow_nan=False).encode()
 
 
 def _seconds(served: Served, rows: Rows) -> float:

@@ -22,12 +22,15 @@ from zebra_assets.adapters.event_store import SqlEvents
 from zebra_assets.adapters.ledger import SqlLedger
 from zebra_assets.adapters.mlflow import MlflowRegistry, MlflowTracker, prepare
 from zebra_assets.adapters.model_files import load_model, model_digest
+from zebra_assets.adapters.sketches import SqlSketches
 from zebra_assets.contracts.noun import now
 from zebra_assets.contracts.promotion import Promotion
 from zebra_assets.contracts.run import CodeRevision, Run
 from zebra_assets.settings import Settings
 from zebra_assets.training.package import write_model
 from zebra_serving.app import App, create_app
+from zebra_serving.compile.form import TOLERANCE
+from zebra_serving.compile.seal import key_at
 from zebra_serving.endpoint import bind, url_of
 
 MODEL = "churn"
@@ -88,6 +91,7 @@ class Shelf:
     """Versions of one model in a real MLflow registry: version -> digest, and each version's own scores by row."""
 
     uri: str
+    compiled: Path
     digests: dict[str, str] = field(default_factory=dict)
     folders: dict[str, Path] = field(default_factory=dict)
 
@@ -95,11 +99,13 @@ class Shelf:
     def registry(self) -> MlflowRegistry:
         return MlflowRegistry(self.uri, ui_url=None)
 
-    def score(self, version: str, customers: list[dict[str, Any]]) -> list[tuple[str, float]]:
-        """What the version itself says."""
+    def score(self, version: str, customers: list[dict[str, Any]]) -> list[tuple[str, Any]]:
+        """What the version itself says: labels exactly, scores within what a compiled form may differ."""
         found = load_model(self.folders[version], self.digests[version]).predict(pa.Table.from_pylist(customers))
         assert found.scores is not None
-        return list(zip(found.labels.tolist(), found.scores.tolist(), strict=True))
+        return [
+            (label, pytest.approx(score, abs=TOLERANCE)) for label, score in zip(found.labels.tolist(), found.scores.tolist(), strict=True)
+        ]
 
 
 def fitted(kind: str) -> Any:
@@ -126,7 +132,8 @@ def fitted(kind: str) -> Any:
 @pytest.fixture(scope="session")
 def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
     root = tmp_path_factory.mktemp("mlflow")
-    shelf = Shelf(f"sqlite:///{root}/mlflow.db")
+    shelf = Shelf(f"sqlite:///{root}/mlflow.db", root / "compiled")
+    shelf.compiled.mkdir()
     prepare(shelf.uri, (root / "artifacts").as_uri())
     tracker = MlflowTracker(shelf.uri, (root / "artifacts").as_uri())
     train = pa.Table.from_pylist([{**r, "churn": "Yes" if r["tenure"] < 20 else "No"} for r in rows(240)])
@@ -172,6 +179,10 @@ class Bench:
     def events(self) -> SqlEvents:
         return SqlEvents(self.settings.state)
 
+    @property
+    def sketches(self) -> SqlSketches:
+        return SqlSketches(self.settings.state)
+
     def promote(self, version: str, *, digest: str | None = None, alias: str = "prod") -> Promotion:
         """Append to the ledger what `promote` would have appended."""
         head = self.ledger.head(MODEL, alias)
@@ -191,7 +202,8 @@ class Bench:
             file.rename(target / file.name)
 
     def app(self, **parts: Any) -> App:
-        return create_app(self.settings, MODEL, **parts)
+        # In this process: a server of its own (`server`) sends a child, which imports MLflow anew each time.
+        return create_app(self.settings, MODEL, **{"registry": MlflowRegistry(self.settings.tracking, ui_url=None), **parts})
 
     @contextmanager
     def client(self, version: str | None = None, **parts: Any) -> Iterator[httpx.Client]:
@@ -247,6 +259,11 @@ def make_bench(tmp_path: Path, shelf: Shelf) -> Bench:
     """An empty project that knows the shelf."""
     (tmp_path / "models" / MODEL).mkdir(parents=True)
     (tmp_path / "manifests").mkdir()
+    # Compiled forms are kept by the model's digest, so all projects of a session may share them.
+    (tmp_path / ".zebraops" / "serving").mkdir(parents=True)
+    (tmp_path / ".zebraops" / "serving" / "compiled").symlink_to(shelf.compiled)
+    key_at(tmp_path / ".zebraops" / "serving" / "compiled.key")
+    (tmp_path / ".zebraops" / "serving" / "compiled.key").write_bytes(key_at(shelf.compiled.with_name("compiled.key")))
     (tmp_path / "models" / MODEL / "model.yaml").write_text(SPEC)
     return Bench(Settings(project_dir=tmp_path, mlflow_tracking_uri=shelf.uri, reload_interval_s=0.05), shelf)
 

@@ -7,8 +7,9 @@ import pytest
 
 from tests.serving.conftest import MODEL, ROW, Bench, rows, served, until
 from zebra_assets.errors import Unavailable
-from zebra_serving.capture import Capture
-from zebra_serving.dataplane import predict
+from zebra_serving.answer import predict
+from zebra_serving.budget import Budget
+from zebra_serving.capture import Capture, Recording
 from zebra_serving.metrics import Metrics
 from zebra_serving.schema import Rows
 
@@ -84,11 +85,11 @@ def answered(bench: Bench) -> tuple[Bench, tuple]:  # type: ignore[type-arg]
 def test_a_full_queue_drops_and_counts_instead_of_waiting(answered: tuple) -> None:  # type: ignore[type-arg]
     bench, (version, five, scored) = answered
     metrics = Metrics()
-    capture = Capture(bench.events, metrics, max_queued=12)
-    assert all(capture.offer(version, five, scored, None) + capture.offer(version, five, scored, None))
-    assert capture.offer(version, five, scored, None) == [None] * 5
+    capture = Capture(bench.events, metrics, Recording(share=1.0), max_queued=12)
+    assert all((capture.offer(version, five, scored, None) or [None]) + (capture.offer(version, five, scored, None) or [None]))
+    assert capture.offer(version, five, scored, None) is None
     two = Rows(five.schema, five.values[:2])
-    assert all(capture.offer(version, two, scored, None))
+    assert all(capture.offer(version, two, scored, None) or [None])
     capture.start()
     capture.stop()
     assert bench.events.count(MODEL) == 12
@@ -103,9 +104,78 @@ def test_a_store_that_stays_away_loses_events_audibly_and_in_bounded_time(answer
         raise Unavailable("The store is away.")
 
     metrics = Metrics()
-    capture = Capture(bench.events, metrics, reachable=away)
+    capture = Capture(bench.events, metrics, Recording(share=1.0), reachable=away)
     capture.start()
     capture.offer(version, five, scored, None)
     capture.stop(patience_s=0.3)
     assert 'zebra_events_total{outcome="lost"} 5.0' in metrics.page()[0].decode()
     assert bench.events.count(MODEL) == 0
+
+
+def test_beyond_the_limit_per_second_rows_are_sampled_out_and_every_one_is_accounted_for(answered: tuple) -> None:  # type: ignore[type-arg]
+    bench, (version, five, scored) = answered
+    metrics = Metrics()
+    capture = Capture(bench.events, metrics, Recording(share=1.0, per_second=1.0))
+    capture._budget = Budget(1.0, 12)
+    ids = [capture.offer(version, five, scored, None) for _ in range(20)]
+    assert [sum(map(bool, i or [])) for i in ids[:4]] == [5, 5, 2, 0]
+    capture.start()
+    capture.stop()
+    kept = {name: tally.value for name, tally in metrics.events.items()}
+    assert kept == {"captured": bench.events.count(MODEL), "sampled_out": 100 - bench.events.count(MODEL), "dropped": 0, "lost": 0}
+    assert bench.events.count(MODEL) in (12, 13)
+    assert {e.event_id for e in bench.events.predictions(MODEL)} == {one for some in ids for one in some or [] if one}
+
+
+def test_only_the_listed_fields_are_recorded(bench: Bench) -> None:
+    spec = bench.settings.models_dir / MODEL / "model.yaml"
+    spec.write_text(spec.read_text() + "serving: {fields: [tenure, gender, nonsense]}\n")
+    bench.promote("1")
+    with bench.client("1") as client:
+        client.post("/predict", json=ROW)
+    [event] = bench.events.predictions(MODEL)
+    assert event.features == {"tenure": 5}  # gender is listed, and sensitive all the same
+    assert set(bench.sketches.windows(MODEL)[0].columns) == {"tenure"}
+
+
+RECIPE = """\
+schema_version: 1
+name: churn
+source: {connector: files, path: x.csv}
+key: [customer_id, asked_on]
+columns:
+  customer_id: {dtype: string}
+  asked_on: {dtype: date}
+  tenure: {dtype: int64}
+"""
+
+
+def test_a_row_may_bring_its_datasets_key_which_the_event_keeps_and_the_model_never_sees(bench: Bench) -> None:
+    (bench.settings.manifests_dir / "churn").mkdir()
+    (bench.settings.manifests_dir / "churn" / "dataset.yaml").write_text(RECIPE)
+    bench.promote("1")
+    key = {"customer_id": "7590-VHVEG", "asked_on": "2026-03-01"}
+    with bench.client("1") as client:
+        plain = client.post("/predict", json=ROW).json()["predictions"][0]
+        keyed = client.post("/predict", json={"rows": [{**ROW, **key}, {**key, **ROW, "customer_id": None}]}).json()["predictions"]
+        assert {(p["prediction"], p["score"]) for p in keyed} == {(plain["prediction"], plain["score"])}
+        theirs = client.post("/invocations", json={"dataframe_records": [{**ROW, **key, "more": 1}]})
+        assert theirs.json() == {"predictions": [plain["prediction"]]}
+        wrong = client.post("/predict", json={**ROW, "customer_id": 7590})
+        assert wrong.json()["errors"] == [{"row": 0, "field": "customer_id", "expected": "string or null", "got": "7590"}]
+        about = client.get("/model").json()
+        shown = client.get("/openapi.json").json()["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert about["keys"] == ["customer_id", "asked_on"] and "customer_id" not in {c["name"] for c in about["columns"]}
+    assert "asked_on" in shown["anyOf"][1]["properties"]
+    features = [{k: v for k, v in e.features.items() if k in key} for e in bench.events.predictions(MODEL)]
+    assert features == [{}, key, {"asked_on": "2026-03-01"}, key]
+    assert "customer_id" not in bench.sketches.windows(MODEL)[0].columns
+
+
+def test_a_recipe_that_cannot_be_read_costs_the_key_and_not_the_server(bench: Bench) -> None:
+    (bench.settings.manifests_dir / "churn").mkdir()
+    (bench.settings.manifests_dir / "churn" / "dataset.yaml").write_text("name: [")
+    bench.promote("1")
+    with bench.client("1") as client:
+        assert client.post("/predict", json=ROW).status_code == 200
+        assert client.post("/predict", json={**ROW, "customer_id": "x"}).status_code == 422

@@ -91,6 +91,28 @@ def test_a_body_that_cannot_be_read_is_the_clients_fault_and_says_so(client: htt
     assert answer.json()["error"] and answer.json()["fix"]
 
 
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ({"row": ROW}, "none of the model's columns"), ({"instances": [ROW]}, "another protocol"), ({"inputs": []}, "another protocol"),
+        ({"dataframe_split": {"columns": [], "data": []}}, "another protocol"), ([ROW, ROW], "is a list"), ("rows", "no object"),
+        ({"rows": ROW}, "`rows` is no list"), ({"rows": [[5, 70.5], [6, 1.0]]}, "none of the model's columns"),
+        ({"rows": [{"features": ROW}] * 300}, "none of the model's columns"), ({"data": {"rows": [ROW]}}, "none of the model's columns"),
+    ],
+)  # fmt: skip
+def test_a_body_of_another_shape_gets_one_error_that_shows_the_right_one(client: httpx.Client, body: Any, says: str) -> None:
+    answer = client.post("/predict", json=body)
+    assert answer.status_code == 422 and says in answer.json()["error"], answer.text
+    [error] = answer.json()["errors"]
+    assert error["field"] is None and len(error["got"]) <= 60
+    assert "rows" in answer.json()["fix"] or "/invocations" in answer.json()["fix"]
+
+
+def test_rows_may_stand_after_what_does_not_belong_beside_them(client: httpx.Client) -> None:
+    answer = client.post("/predict", content=json.dumps({"id": 7, "rows": [ROW]}), headers=JSON).json()
+    assert answer["errors"] == [{"row": 0, "field": "id", "expected": "nothing beside `rows`", "got": "7"}]
+
+
 def test_a_body_sent_in_pieces_without_a_length_is_limited_all_the_same(client: httpx.Client) -> None:
     pieces = (b" " * 1_000_000 for _ in range(9))
     assert client.post("/predict", content=pieces, headers=JSON).status_code == 413

@@ -61,9 +61,10 @@ def test_told_to_stop_it_writes_its_events_and_exits_with_zero(life: Life) -> No
     assert (life.code, life.events) == (0, 1)
 
 
-def test_it_imports_neither_dagster_nor_evidently(life: Life) -> None:
-    assert {"zebra_serving", "sklearn", "uvloop", "httptools"} <= life.imported
+def test_a_server_of_a_compiled_model_imports_neither_the_platform_nor_what_trained_it(life: Life) -> None:
+    assert {"zebra_serving", "onnxruntime", "uvloop", "httptools"} <= life.imported
     assert not life.imported & {"dagster", "dagster_mlflow", "evidently", "papermill", "matplotlib"}
+    assert not life.imported & {"mlflow", "sklearn", "skops", "pandas", "scipy", "onnx", "skl2onnx", "pyarrow"}
 
 
 def test_a_server_without_a_version_says_so_and_stops_on_ctrl_c(bench: Bench) -> None:

@@ -12,7 +12,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from zebra_assets.contracts.model_folder import MODEL_FILE, TRUSTED_TYPES, ModelFeature, ModelFolder, Task, model_digest, read_model_folder
+from zebra_assets.contracts.model_folder import (
+    MODEL_FILE,
+    TRUSTED_TYPES,
+    ModelFeature,
+    ModelFolder,
+    Task,
+    model_digest,
+    verify_model_folder,
+)
 from zebra_assets.errors import DataInvalid, Refused
 
 __all__ = ["LoadedModel", "ModelFeature", "Predictions", "load_model", "model_digest"]
@@ -60,7 +68,10 @@ class LoadedModel:
         Raises:
             DataInvalid: a feature is missing or has values that do not fit its type.
         """
-        rows = self._rows(table)
+        return self.answer(self.rows(table))
+
+    def answer(self, rows: Any) -> Predictions:
+        """Predict from what the estimator itself reads; see `rows`."""
         raw = np.asarray(self.estimator.predict(rows))
         if self.task == "regression":
             return Predictions(raw)
@@ -71,7 +82,8 @@ class LoadedModel:
         scores = probabilities[:, self.classes.index(self.positive)] if self.task == "binary" else None
         return Predictions(labels, scores, probabilities)
 
-    def _rows(self, table: pa.Table) -> Any:
+    def rows(self, table: pa.Table) -> Any:
+        """``table`` as the estimator reads it: a DataFrame, or a bare array where it was fitted on one. Raises `DataInvalid`."""
         if missing := [f.name for f in self.features if f.name not in table.column_names]:
             raise DataInvalid(f"The rows lack the model's column{'s'[: len(missing) > 1]} {', '.join(missing)}.", fix="add the columns")
         columns = []
@@ -95,15 +107,9 @@ def load_model(folder: Path, digest: str | None) -> LoadedModel:
     Raises:
         Refused: other bytes than promised, anything in the folder that could run code, or a type that is not trusted.
     """
-    found = model_digest(folder) if folder.is_dir() else "nothing"
-    if digest is not None and found != digest:
-        raise Refused(
-            f"Model folder {folder.name} has digest {found[:16]}, not the promised {digest[:16]}: its bytes were changed.",
-            fix="mlops train the model again; find out who wrote to the artifact store",
-        )
-    card = read_model_folder(folder)
+    card = verify_model_folder(folder, digest)
     estimator = open_skops(folder / MODEL_FILE)
-    return _loaded(card, estimator, found)
+    return _loaded(card, estimator, digest or model_digest(folder))
 
 
 def open_skops(path: Path) -> Any:

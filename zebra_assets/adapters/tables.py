@@ -58,6 +58,18 @@ events = Table(
     Index("events_by_version", "model", "type", "version", "seq"),
 )
 
+# A server's memory of one hour of one version, replaced as the hour goes on: a state, not a history.
+sketches = Table(
+    "sketches",
+    metadata,
+    Column("id", String(160), primary_key=True),
+    Column("model", String(64), nullable=False),
+    Column("version", String(16), nullable=False),
+    Column("window_start", DateTime(timezone=True), nullable=False),
+    Column("body", Text, nullable=False),
+    Index("sketches_by_version", "model", "version", "window_start"),
+)
+
 audit = Table(
     "audit",
     metadata,

@@ -127,6 +127,21 @@ def model_digest(folder: Path) -> str:
     return tree_digest(folder, [p for p in folder.rglob("*") if p.is_file() and p.name != NOT_COUNTED])
 
 
+def verify_model_folder(folder: Path, digest: str | None) -> ModelFolder:
+    """Check a folder's bytes, then read it.
+
+    Raises:
+        Refused: other bytes than ``digest`` promises (None promises nothing), and as `read_model_folder`.
+    """
+    found = model_digest(folder) if folder.is_dir() else "nothing"
+    if digest is not None and found != digest:
+        raise Refused(
+            f"Model folder {folder.name} has digest {found[:16]}, not the promised {digest[:16]}: its bytes were changed.",
+            fix="mlops train the model again; find out who wrote to the artifact store",
+        )
+    return read_model_folder(folder)
+
+
 def read_model_folder(folder: Path) -> ModelFolder:
     """Check that a folder holds nothing that could run code, and read its signature.
 

@@ -110,9 +110,13 @@ class DriftSpec(Noun):
 
 
 class ServingSpec(Noun):
-    """How predictions are recorded."""
+    """How predictions are recorded: each in its version's sketches, a sample as events of their own."""
 
     sample_rate: float = Field(default=1.0, ge=0, le=1, description="Share of predictions recorded as events.")
+    events_per_second: float | None = Field(
+        default=100, gt=0, description="Most events recorded a second, over and above the first 5,000; null for no limit."
+    )
+    fields: list[str] | None = Field(default=None, description="Columns recorded; default every one that is not sensitive.")
 
 
 class Sensitive(Noun):

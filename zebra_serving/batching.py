@@ -1,0 +1,165 @@
+"""One queue and one worker for models that cost more than a millisecond: while it works, requests gather; then it takes them all.
+
+No timer: a lone request starts at once, and under load a call answers as many as have arrived (a DataFrame of 16 rows costs
+hardly more than one of 1). The queue is bounded and every request has a deadline; both end in a 503 that says when to return.
+"""
+
+import asyncio
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from zebra_serving.answer import Answer, predict
+from zebra_serving.capture import Capture
+from zebra_serving.metrics import Metrics
+from zebra_serving.problems import Overloaded
+from zebra_serving.refusals import MAX_ROWS
+from zebra_serving.schema import Rows
+from zebra_serving.served import Scored, Served
+
+MAX_WAITING = 256
+MAX_TOGETHER = 64
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One request on its way through the worker."""
+
+    served: Served
+    read: Callable[[Served], Rows]
+    write: Callable[[Answer], bytes]
+    request_id: str | None
+    deadline: float
+    future: "asyncio.Future[bytes]"
+    rows: Rows | None = field(default=None)
+    answer: bytes | Exception | None = field(default=None)
+
+
+class Batcher:
+    """The queue and its worker, which is started with the first request."""
+
+    def __init__(self, capture: Capture, metrics: Metrics) -> None:
+        self._capture, self._metrics = capture, metrics
+        self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._waiting = 0
+        self._thread: threading.Thread | None = None
+
+    async def answer(
+        self, served: Served, read: Callable[[Served], Rows], write: Callable[[Answer], bytes], request_id: str | None, patience_s: float
+    ) -> bytes:
+        """Wait for the worker's answer.
+
+        Raises:
+            Overloaded: too many wait already, or this one waited longer than ``patience_s``.
+        """
+        if self._waiting >= MAX_WAITING:
+            raise Overloaded(f"{self._waiting} requests are waiting already.", fix="ask again in a second, or more slowly")
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="predict", daemon=True)
+            self._thread.start()
+        job = Job(served, read, write, request_id, time.monotonic() + patience_s, asyncio.get_running_loop().create_future())
+        self._waiting += 1
+        self._queue.put(job)
+        try:
+            return await asyncio.wait_for(job.future, patience_s)
+        except TimeoutError:
+            raise _late(patience_s) from None
+        finally:
+            self._waiting -= 1
+
+    def close(self) -> None:
+        """Answer what is queued, then end."""
+        if self._thread is not None:
+            self._queue.put(None)
+            self._thread.join(10.0)
+
+    def _run(self) -> None:
+        while (job := self._queue.get()) is not None:
+            jobs: list[Job] = [job]
+            ending = False
+            while len(jobs) < MAX_TOGETHER:
+                try:
+                    following = self._queue.get_nowait()
+                except queue.Empty:
+                    break
+                if following is None:
+                    ending = True
+                    break
+                jobs.append(following)
+            self._work(jobs)
+            if ending:
+                return
+
+    def _work(self, jobs: list[Job]) -> None:
+        for job in jobs:
+            if time.monotonic() > job.deadline or job.future.cancelled():
+                job.answer = _late(0.0)
+                continue
+            try:
+                job.rows = job.read(job.served)
+            except Exception as error:
+                job.answer = error
+        for together in _groups([job for job in jobs if job.rows is not None]):
+            self._predict(together)
+        loop = jobs[0].future.get_loop()
+        try:
+            loop.call_soon_threadsafe(_settle, jobs)
+        except RuntimeError:  # the loop has ended, and with it whoever asked
+            return
+
+    def _predict(self, jobs: list[Job]) -> None:
+        """Predict the rows of ``jobs`` with one call; when that fails, each alone, so that nobody pays for another's rows."""
+        served = jobs[0].served
+        try:
+            scored = predict(served, Rows(served.schema, [row for job in jobs if job.rows is not None for row in job.rows.values]))
+        except Exception as error:
+            if len(jobs) == 1:
+                jobs[0].answer = error
+            else:
+                for job in jobs:
+                    self._predict([job])
+            return
+        self._metrics.batch.observe(len(jobs))
+        at = 0
+        for job in jobs:
+            assert job.rows is not None
+            mine = slice(at, at + len(job.rows))
+            at = mine.stop
+            part = Scored(scored.labels[mine], None if scored.scores is None else scored.scores[mine])
+            try:
+                self._metrics.rows.inc(len(job.rows))
+                job.answer = job.write(Answer(served, part, self._capture.offer(served, job.rows, part, job.request_id)))
+            except Exception as error:
+                job.answer = error
+
+
+def _groups(jobs: list[Job]) -> list[list[Job]]:
+    """Neighbours that may share a call: the same version, and no more rows than one request may bring."""
+    groups: list[list[Job]] = []
+    count = 0
+    for job in jobs:
+        size = len(job.rows or ())
+        if groups and groups[-1][0].served is job.served and count + size <= MAX_ROWS:
+            groups[-1].append(job)
+            count += size
+        else:
+            groups.append([job])
+            count = size
+    return groups
+
+
+def _settle(jobs: list[Job]) -> None:
+    for job in jobs:
+        if job.future.done():
+            continue
+        if isinstance(job.answer, bytes):
+            job.future.set_result(job.answer)
+        else:
+            job.future.set_exception(job.answer or _late(0.0))
+
+
+def _late(patience_s: float) -> Overloaded:
+    waited = f" within {patience_s:g} s" if patience_s else " in time"
+    return Overloaded(f"The model could not answer{waited}.", fix="ask again in a second, or more slowly")

@@ -1,0 +1,77 @@
+"""The three executable forms, quickest first. Each predicts from checked rows; which one serves is in `GET /model`."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from zebra_serving.compile.form import NUMPY, ONNX, PLAIN, Form
+from zebra_serving.compile.recipe import Encoder
+from zebra_serving.compile.runtime import Graph, answers
+from zebra_serving.problems import ModelFailed
+from zebra_serving.schema import Rows
+from zebra_serving.served import Scored
+
+if TYPE_CHECKING:
+    from zebra_assets.adapters.model_files import LoadedModel, Predictions
+
+
+class OnnxModel:
+    """Encoder and graph: no scikit-learn, no DataFrame."""
+
+    form = ONNX
+    quick = True
+
+    def __init__(self, form: Form, graph: bytes) -> None:
+        assert form.recipe is not None
+        self._encode, self._run = Encoder(form.recipe, form.dtype).matrix, Graph(graph)
+        self._classes, self._positive = form.classes, form.positive
+
+    def predict(self, rows: Rows) -> Scored:
+        found = self._run(self._encode(rows))
+        try:
+            labels, scores = answers(found, self._classes, self._positive)
+        except ValueError as error:
+            raise _not_finite() from error
+        return Scored(labels, scores)
+
+
+class NumpyModel:
+    """Encoder and scikit-learn's own estimator behind the preprocessing, fed with a bare array.
+
+    Args:
+        tail: the loaded model with its tail in the estimator's place.
+    """
+
+    form = NUMPY
+    quick = False
+
+    def __init__(self, form: Form, tail: "LoadedModel") -> None:
+        assert form.recipe is not None
+        self._encode, self._tail = Encoder(form.recipe, form.dtype).matrix, tail
+
+    def predict(self, rows: Rows) -> Scored:
+        return _scored(self._tail.answer(self._encode(rows)))
+
+
+class Plain:
+    """The scikit-learn estimator as it was trained, fed with a DataFrame: right by construction, and the slowest form."""
+
+    form = PLAIN
+    quick = False
+
+    def __init__(self, loaded: "LoadedModel") -> None:
+        self._loaded = loaded
+
+    def predict(self, rows: Rows) -> Scored:
+        return _scored(self._loaded.predict(rows.table()))
+
+
+def _scored(found: "Predictions") -> Scored:
+    for values in (found.labels, found.scores):
+        if values is not None and values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise _not_finite()
+    return Scored(found.labels.tolist(), None if found.scores is None else found.scores.tolist())
+
+
+def _not_finite() -> ModelFailed:
+    return ModelFailed("The model's answer is not a finite number.", fix="roll back: mlops rollback MODEL")

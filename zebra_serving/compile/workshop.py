@@ -1,0 +1,152 @@
+"""Model folder -> executable form, on the server's side: from the store of compiled forms, or by sending the folder to a child.
+
+The store is `<home>/serving/compiled/<model digest>`; the same bytes are compiled once. What comes out of the store is as it was
+sealed or is made anew from the model's own files, whose digest the ledger knows. A child that fails costs speed, never the
+version: the plain form serves then, and `GET /model` says why.
+"""
+
+import logging
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from zebra_assets.contracts.model_folder import ModelFeature, verify_model_folder
+from zebra_serving.compile.form import FORM_FILE, NUMPY, ONNX, TOLERANCE, Form, Golden, read_form
+from zebra_serving.compile.forms import NumpyModel, OnnxModel, Plain
+from zebra_serving.compile.seal import key_at, seal
+from zebra_serving.schema import RowSchema
+from zebra_serving.served import Model, Scored
+
+log = logging.getLogger(__name__)
+
+# The shipped example takes 7 s of CPU; the version in force serves meanwhile.
+TIMEOUT_S = 300
+KEEP = 8
+
+
+@dataclass(frozen=True)
+class Made:
+    """A model ready to run, what was compared, and which quicker forms were refused."""
+
+    schema: RowSchema
+    model: Model
+    checked: str
+    refused: dict[str, str]
+    golden: Golden | None
+
+
+class Workshop:
+    """Opens model folders.
+
+    Args:
+        store: where compiled forms rest.
+        keys: columns that a row may bring along.
+    """
+
+    def __init__(self, store: Path, keys: Sequence[ModelFeature] = ()) -> None:
+        self._store, self._keys = store, keys
+
+    def open(self, folder: Path, digest: str) -> Made:
+        """The quickest form of the model in ``folder`` that answers like it.
+
+        Raises:
+            Refused: other bytes than ``digest``, or a folder that must not be opened.
+        """
+        card = verify_model_folder(folder, digest)
+        schema = RowSchema(card.features, self._keys)
+        why, key = "", self._key()
+        found = read_form(self._store / digest, digest, key)
+        if found is None:
+            if (self._store / digest).exists():
+                log.warning("the compiled form of %s was made by other versions or changed since, and is made anew", folder.name)
+            why = self._compile(folder, digest, key)
+            found = read_form(self._store / digest, digest, key)
+        if found is None:
+            reason = f"the compiler gave nothing: {why}"
+            log.warning("%s is served as scikit-learn: %s", folder.name, reason)
+            return _plain(folder, digest, {ONNX: reason, NUMPY: reason}, schema)
+        form, graph = found
+        for name, reason in form.refused.items():
+            log.info("%s is not served as %s: %s", folder.name, name, reason)
+        (self._store / digest / FORM_FILE).touch()
+        return _made(folder, digest, schema, form, graph)
+
+    def _key(self) -> bytes:
+        """What forms are sealed with: kept beside the store, or for as long as this call where it cannot be."""
+        try:
+            return key_at(self._store.with_name(f"{self._store.name}.key"))
+        except OSError as error:
+            log.warning("compiled forms are not kept: %s", error)
+            return secrets.token_bytes(32)
+
+    def _compile(self, folder: Path, digest: str, key: bytes) -> str:
+        """Run the child; why it failed, or nothing."""
+        self._store.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=".compile-", dir=self._store))
+        try:
+            command = [sys.executable, "-m", "zebra_serving.compile", str(folder), digest, str(scratch / "form")]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False, stdin=subprocess.DEVNULL)
+            if done.returncode:
+                return (done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[-1][:300]
+            seal(scratch / "form", digest, key)
+            _remove(self._store / digest)
+            (scratch / "form").replace(self._store / digest)
+        except (OSError, subprocess.SubprocessError) as error:
+            return str(error)[:300]
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        self._prune()
+        return ""
+
+    def _prune(self) -> None:
+        forms = sorted(self._store.glob(f"*/{FORM_FILE}"), key=lambda p: p.stat().st_mtime, reverse=True)
+        for old in forms[KEEP:]:
+            shutil.rmtree(old.parent, ignore_errors=True)
+
+
+def _remove(path: Path) -> None:
+    """Take a folder away, or whatever stands in its place; a link's target stays."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def differs(scored: Scored, golden: Golden) -> str | None:
+    """How answers to the example rows differ from scikit-learn's own; None when they agree."""
+    said: list[Any] = scored.labels
+    if scored.scores is not None and golden.scores is not None:
+        away = max(abs(a - b) for a, b in zip(scored.scores, golden.scores, strict=True))
+        if away > TOLERANCE:
+            return f"scores of its example rows are off by {away:.2g}"
+    exact = [
+        a == b or (isinstance(b, float) and abs(a - b) <= TOLERANCE * max(1.0, abs(b))) for a, b in zip(said, golden.labels, strict=True)
+    ]
+    return None if all(exact) else f"its example rows get {said}, not {golden.labels}"
+
+
+def _made(folder: Path, digest: str, schema: RowSchema, form: Form, graph: bytes | None) -> Made:
+    if form.form == ONNX and graph is not None:
+        try:
+            return Made(schema, OnnxModel(form, graph), form.checked, form.refused, form.golden)
+        except Exception as error:  # this machine's runtime is another one than the child's: slower, not absent
+            return _plain(folder, digest, {**form.refused, ONNX: f"it does not open here: {error}"[:300]}, schema)
+    if form.form == NUMPY:
+        from zebra_assets.adapters.model_files import load_model
+        from zebra_serving.compile.plan import plan
+
+        loaded = load_model(folder, digest)
+        return Made(schema, NumpyModel(form, replace(loaded, estimator=plan(loaded).tail)), form.checked, form.refused, form.golden)
+    return _plain(folder, digest, form.refused, schema)
+
+
+def _plain(folder: Path, digest: str, refused: dict[str, str], schema: RowSchema) -> Made:
+    from zebra_assets.adapters.model_files import load_model
+
+    return Made(schema, Plain(load_model(folder, digest)), "nothing to compare: scikit-learn itself answers", refused, None)

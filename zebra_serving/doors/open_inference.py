@@ -1,0 +1,231 @@
+"""The Open Inference Protocol V2 over REST, as KServe, Triton and MLServer speak it; JSON tensors, no binary extension.
+
+Inputs: one tensor per column, named like it, of shape [n] or [n, 1]; or a single tensor [n, columns] where all columns are numbers.
+Outputs: `predict`, and `score` (probability of the positive class) for a binary task.
+"""
+
+from itertools import chain
+from typing import Any, ClassVar
+
+import msgspec
+from starlette.types import Receive, Scope, Send
+
+from zebra_assets.contracts.model_folder import ModelFeature
+from zebra_serving.answer import Answer
+from zebra_serving.dataplane import DataPlane
+from zebra_serving.doors.wire import PROBLEM, SAID, expect_get, patience, posted_json, send_json
+from zebra_serving.problems import FieldError, InputInvalid, Malformed, NoSuchPath, NotJson
+from zebra_serving.schema import Rows, RowSchema
+from zebra_serving.served import Served, datatype_of
+
+_WHOLE = frozenset({"INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"})
+_NUMBER = _WHOLE | {"FP16", "FP32", "FP64"}
+_TAKES = {"int64": _WHOLE, "float64": _NUMBER, "bool": {"BOOL"}, "string": {"BYTES"}, "date": {"BYTES"}, "timestamp": {"BYTES"}}
+_NAMED = {"int64": "INT64", "float64": "FP64", "bool": "BOOL", "string": "BYTES", "date": "BYTES", "timestamp": "BYTES"}
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Tensor(msgspec.Struct):
+    """One input. ``data`` is flat or nested like ``shape``."""
+
+    name: str
+    shape: list[int]
+    datatype: str
+    data: list[Any]
+    parameters: dict[str, Any] | None = None
+
+
+class Asked(msgspec.Struct):
+    """An output the client wants."""
+
+    name: str
+    parameters: dict[str, Any] | None = None
+
+
+class Inference(msgspec.Struct):
+    """The body of `/infer`."""
+
+    inputs: list[Tensor]
+    id: str | None = None
+    outputs: list[Asked] | None = None
+    parameters: dict[str, Any] | None = None
+
+
+_decode = msgspec.json.Decoder(Inference).decode
+
+
+class OpenInferenceDoor:
+    """Everything below `/v2`."""
+
+    paths: ClassVar[dict[str, str]] = {"/v2": "/v2", "/v2/": "/v2"}
+
+    def __init__(self, plane: DataPlane, model: str) -> None:
+        self._plane, self._model = plane, model
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes], request_id: str) -> None:
+        """Answer one request; raises what `DataPlane.answer` raises, and `NoSuchPath`."""
+        match scope["path"].strip("/").split("/")[1:]:
+            case []:
+                expect_get(scope)
+                await send_json(send, _encode({"name": "zebra_serving", "version": "1", "extensions": []}))
+            case ["health", "live"]:
+                expect_get(scope)
+                await send_json(send, b'{"live":true}')
+            case ["health", "ready"]:
+                expect_get(scope)
+                self._plane.serving()
+                await send_json(send, b'{"ready":true}')
+            case ["models", name, *rest]:
+                version, action = self._version(scope, rest)
+                served = self._named(scope, name, version)
+                if action == "infer":
+                    await self._infer(scope, receive, send, headers, request_id, version)
+                else:
+                    expect_get(scope)
+                    await send_json(send, _encode({"name": name, "ready": True} if action == "ready" else _metadata(served)))
+            case _:
+                raise _nothing(scope)
+
+    def _version(self, scope: Scope, rest: list[str]) -> tuple[str | None, str]:
+        version, action = (rest[1], rest[2:]) if rest[:1] == ["versions"] and len(rest) > 1 else (None, rest)
+        if action not in ([], ["ready"], ["infer"]):
+            raise _nothing(scope)
+        return version, action[0] if action else "metadata"
+
+    def _named(self, scope: Scope, name: str, version: str | None) -> Served:
+        if name != self._model:
+            raise NoSuchPath(f"There is no model '{name[:64]}' here.", fix=f"ask /v2/models/{self._model}")
+        served = self._plane.serving()
+        if version not in (None, served.promotion.version):
+            raise NoSuchPath(f"Version {version} does not serve.", fix=f"version {served.promotion.version} does; leave the version out")
+        return served
+
+    async def _infer(
+        self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes], request_id: str, version: str | None
+    ) -> None:
+        if b"inference-header-content-length" in headers:
+            raise NotJson("The binary extension is not spoken here.", fix="binary_data=False in the client")
+        body = await posted_json(scope, receive, headers)
+        try:
+            asked = _decode(body)
+        except (msgspec.ValidationError, msgspec.DecodeError, UnicodeError, RecursionError) as error:
+            raise Malformed(f"The body is no inference request: {str(error).rstrip('.')}.", fix="see openapi.json") from error
+
+        def read(served: Served) -> Rows:
+            self._named(scope, self._model, version)  # the version may have changed since
+            return served.schema.convert(_records(served.schema, asked.inputs))
+
+        def write(answer: Answer) -> bytes:
+            promotion = answer.served.promotion
+            outputs = _outputs(answer, asked.outputs)
+            said = {"model_name": promotion.model, "model_version": promotion.version, "id": asked.id or request_id, "outputs": outputs}
+            return _encode(said)
+
+        answer = await self._plane.answer(read, write, size=len(body), request_id=request_id, patience_s=patience(headers))
+        await send_json(send, answer)
+
+
+def _nothing(scope: Scope) -> NoSuchPath:
+    return NoSuchPath(f"There is no {scope['path'][:200]} here.", fix="GET / lists the paths")
+
+
+def _records(schema: RowSchema, inputs: list[Tensor]) -> list[dict[str, Any]]:
+    """Tensors as one record per row.
+
+    Raises:
+        InputInvalid: names, shapes or datatypes that do not fit the columns.
+    """
+    features = {f.name: f for f in (*schema.features, *schema.keys)}
+    if len(inputs) == 1 and len(inputs[0].shape) == 2 and inputs[0].shape[1] == schema.width > 1:
+        return _matrix(schema, inputs[0])
+    errors = [e for t in inputs if (e := _misfit(t, features.get(t.name), inputs[0].shape[:1])) is not None]
+    if errors:
+        raise InputInvalid(errors[:100], len(errors), message="The tensors do not fit the model's columns.")
+    columns = [_flat(t.data) if len(t.shape) > 1 else t.data for t in inputs]
+    names = [t.name for t in inputs]
+    wrong = [
+        FieldError(0, t.name, f"{t.shape[0]} values", str(len(c))) for t, c in zip(inputs, columns, strict=True) if len(c) != t.shape[0]
+    ]
+    if wrong or not inputs:
+        raise InputInvalid(wrong, message="A tensor's data is not as long as its shape says." if wrong else "There are no inputs.")
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _matrix(schema: RowSchema, tensor: Tensor) -> list[dict[str, Any]]:
+    if tensor.datatype not in _NUMBER or any(f.dtype not in ("int64", "float64") for f in schema.features):
+        raise InputInvalid([FieldError(0, tensor.name, "one tensor per column, named like it", tensor.datatype)])
+    flat, width = _flat(tensor.data), schema.width
+    if len(flat) != tensor.shape[0] * width:
+        raise InputInvalid([FieldError(0, tensor.name, f"{tensor.shape[0] * width} values", str(len(flat)))])
+    return [dict(zip(schema.names, flat[i : i + width], strict=True)) for i in range(0, len(flat), width)]
+
+
+def _misfit(tensor: Tensor, feature: ModelFeature | None, rows: list[int]) -> FieldError | None:
+    if feature is None:
+        return FieldError(0, tensor.name, "a column of the model", tensor.datatype)
+    if tensor.datatype not in _TAKES[feature.dtype]:
+        return FieldError(0, tensor.name, _NAMED[feature.dtype], tensor.datatype)
+    if tensor.shape[:1] != rows or len(tensor.shape) not in (1, 2) or tensor.shape[1:] not in ([], [1]):
+        return FieldError(0, tensor.name, f"shape {[*rows, 1]}", str(tensor.shape)[:60])
+    return None
+
+
+def _flat(data: list[Any]) -> list[Any]:
+    return list(chain.from_iterable(data)) if data and all(isinstance(d, list) for d in data) else data
+
+
+def _outputs(answer: Answer, asked: list[Asked] | None) -> list[dict[str, Any]]:
+    labels, scores = answer.scored.labels, answer.scored.scores
+    found = {"predict": {"name": "predict", "shape": [len(labels)], "datatype": datatype_of(labels[0]), "data": labels}}
+    if scores is not None:
+        found["score"] = {"name": "score", "shape": [len(scores)], "datatype": "FP64", "data": scores}
+    if asked is None:
+        return list(found.values())
+    if unknown := [a.name for a in asked if a.name not in found]:
+        raise InputInvalid([FieldError(0, name, f"an output: {', '.join(found)}", name) for name in unknown])
+    return [found[a.name] for a in asked]
+
+
+def _metadata(served: Served) -> dict[str, Any]:
+    inputs = [{"name": f.name, "datatype": _NAMED[f.dtype], "shape": [-1]} for f in served.schema.features]
+    outputs = [{"name": "predict", "datatype": served.outputs[0], "shape": [-1]}]
+    if served.outputs[1]:
+        outputs.append({"name": "score", "datatype": "FP64", "shape": [-1]})
+    return {
+        "name": served.promotion.model, "versions": [served.promotion.version], "platform": f"zebra_{served.model.form.split()[0]}",
+        "inputs": inputs, "outputs": outputs,
+    }  # fmt: skip
+
+
+def openapi() -> dict[str, Any]:
+    """The door's OpenAPI entries."""
+    tensor = {
+        "type": "object",
+        "properties": {
+            "name": {"type": "string"}, "shape": {"type": "array", "items": {"type": "integer"}},
+            "datatype": {"type": "string"}, "data": {"type": "array"},
+        },
+        "required": ["name", "shape", "datatype", "data"],
+    }  # fmt: skip
+    request = {
+        "type": "object", "required": ["inputs"],
+        "properties": {"id": {"type": "string"}, "inputs": {"type": "array", "items": tensor, "minItems": 1}},
+    }  # fmt: skip
+    said = {**SAID, 404: "another name or version"}
+    problems = {str(s): {"description": text, "content": {"application/json": {"schema": PROBLEM}}} for s, text in said.items()}
+    name = {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
+    version = {**name, "name": "version"}
+
+    def get(summary: str, *parameters: dict[str, Any]) -> dict[str, Any]:
+        kept = {s: r for s, r in problems.items() if s in ("401", "404", "503")}
+        return {"get": {"summary": summary, "parameters": list(parameters), "responses": {"200": {"description": "it is"}, **kept}}}
+
+    paths = {"/v2": get("V2: the server"), "/v2/health/live": get("V2: alive"), "/v2/health/ready": get("V2: ready")}
+    for below, parameters in (("/v2/models/{model}", [name]), ("/v2/models/{model}/versions/{version}", [name, version])):
+        paths[below] = get("V2: inputs and outputs", *parameters)
+        paths[f"{below}/ready"] = get("V2: is the model ready", *parameters)
+        body = {"required": True, "content": {"application/json": {"schema": request}}}
+        answers = {"200": {"description": "one output tensor per answer"}, **problems}
+        paths[f"{below}/infer"] = {"post": {"summary": "V2: predict", "parameters": parameters, "requestBody": body, "responses": answers}}
+    return paths

@@ -1,0 +1,178 @@
+"""What this server remembers of each version's predictions: one window per version and hour, written every few seconds.
+
+    a request ─ add ─> rows that wait ─ fold (the capture's thread) ─> sketches ─ flush ─> the store
+
+A request pays for keeping a reference. Folding costs under a microsecond a row, and beyond `ROWS_PER_S` only a random part of
+the rows is folded, so that the whole stays below 2 % of a core whatever the load; how many that left out is in the window.
+Written windows are replaced by their id, so a store that was away loses nothing and a restart begins a window of its own.
+"""
+
+import itertools
+import logging
+import random
+import secrets
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from threading import Lock
+
+from zebra_assets.contracts.noun import now
+from zebra_assets.contracts.promotion import Promotion
+from zebra_assets.contracts.sketch import Sketches, WindowSketch
+from zebra_serving.budget import Budget
+from zebra_serving.schema import RowSchema
+from zebra_serving.served import Scored, Served
+from zebra_serving.sketches import Numbers, Words, kept
+
+log = logging.getLogger(__name__)
+
+ROWS_PER_S = 20_000
+BURST_ROWS = 20_000
+FOLD_AT = 4096
+# Finished windows that the store has not taken yet: three days of hours.
+MAX_UNWRITTEN = 72
+# Windows that go on; a version that comes back after as many others begins another window.
+MAX_OPEN = 8
+
+_number = itertools.count(1)
+
+
+@dataclass
+class _Waiting:
+    """Rows of one version that are not folded yet."""
+
+    served: Served
+    values: list[tuple[object, ...]] = field(default_factory=list)
+    labels: list[object] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    passed_over: int = 0
+
+
+class Window:
+    """One version's sketches for one hour."""
+
+    def __init__(self, promotion: Promotion, schema: RowSchema, recorded: list[int], server: str, began: datetime) -> None:
+        self.rows = self.sketched = 0
+        self.began = self.ended = began
+        self._promotion, self._recorded = promotion, recorded
+        self.columns: dict[str, Numbers | Words] = {schema.features[i].name: kept(schema.features[i].dtype) for i in recorded}
+        self.answers: Numbers | Words | None = None
+        p = promotion
+        self.id = f"{p.model}-{p.version}-{began:%Y%m%dT%H}-{server}-{next(_number)}"
+
+    def fold(self, waiting: _Waiting, at: datetime) -> None:
+        """Take rows in."""
+        self.rows += len(waiting.values) + waiting.passed_over
+        self.sketched += len(waiting.values)
+        self.ended = at
+        if not waiting.values:
+            return
+        columns = list(zip(*waiting.values, strict=True))
+        for i, sketch in zip(self._recorded, self.columns.values(), strict=True):
+            sketch.add(columns[i])
+        said = waiting.scores or waiting.labels
+        if self.answers is None:
+            self.answers = kept("float64" if waiting.scores or isinstance(said[0], float) else "string")
+        self.answers.add(said)
+
+    def noun(self) -> WindowSketch:
+        """The window as it is stored."""
+        p = self._promotion
+        return WindowSketch(
+            id=self.id, model=p.model, version=p.version, manifest_id=p.manifest_id, window_start=self.began, window_end=self.ended,
+            rows=self.rows, sketched=self.sketched, columns={name: sketch.noun() for name, sketch in self.columns.items()},
+            prediction=(self.answers or Words()).noun(),
+        )  # fmt: skip
+
+
+class Memory:
+    """The windows of one server.
+
+    Args:
+        store: where windows rest; None to keep none.
+        shows: whether a column may be remembered.
+    """
+
+    def __init__(self, store: Sketches | None, shows: Callable[[str], bool]) -> None:
+        self._store, self._shows = store, shows
+        self._server = secrets.token_hex(4)
+        self._budget = Budget(ROWS_PER_S, BURST_ROWS)
+        self._lock = Lock()
+        self._now: _Waiting | None = None
+        self._full: deque[_Waiting] = deque()
+        self._windows: dict[tuple[str, str], Window] = {}
+        self._unwritten: dict[str, Window] = {}
+
+    def add(self, served: Served, values: list[tuple[object, ...]], scored: Scored) -> bool:
+        """Keep a reference to answered rows, or count them where there are more than the budget allows; whether folding is due."""
+        if self._store is None:
+            return False
+        count = len(values)
+        part = self._budget.take(count)
+        labels, scores = scored.labels, scored.scores
+        if part < count:
+            step = slice(random.randrange(count // part), None, count // part) if part else slice(0)  # noqa: S311 - a sample
+            values, labels, scores = values[step], labels[step], None if scores is None else scores[step]
+        with self._lock:
+            waiting = self._now
+            if waiting is None or waiting.served is not served:
+                self._turn()
+                waiting = self._now = _Waiting(served)
+            waiting.values += values
+            waiting.labels += labels
+            if scores is not None:
+                waiting.scores += scores
+            waiting.passed_over += count - len(values)
+            if len(waiting.values) < FOLD_AT:
+                return False
+            self._turn()
+        return True
+
+    def fold(self) -> None:
+        """Take what waits into the windows. One thread at a time."""
+        with self._lock:
+            self._turn()
+        while self._full:
+            waiting, at = self._full.popleft(), now()
+            try:
+                self._window(waiting.served, at).fold(waiting, at)
+            except Exception:  # a fault of ours must not end the capture of events
+                log.exception("%d predictions are in no sketch", len(waiting.values))
+
+    def flush(self) -> None:
+        """Write the windows that changed. Raises what the store raises; they are written the next time then."""
+        if self._store is None:
+            return
+        for name, window in list(self._unwritten.items()):
+            self._store.save(window.noun())
+            del self._unwritten[name]
+
+    def close(self) -> None:
+        """Forget everything; the sketches' library complains at the interpreter's end about any that are left."""
+        self._now = None
+        self._full.clear()
+        self._windows.clear()
+        self._unwritten.clear()
+
+    def _turn(self) -> None:
+        if self._now is not None:
+            self._full.append(self._now)
+            self._now = None
+
+    def _window(self, served: Served, at: datetime) -> Window:
+        promotion = served.promotion
+        version = (promotion.version, promotion.manifest_id)
+        window = self._windows.get(version)
+        if window is None or (window.began.date(), window.began.hour) != (at.date(), at.hour):
+            recorded = [i for i, name in enumerate(served.schema.names) if self._shows(name)]
+            self._windows.pop(version, None)
+            window = self._windows[version] = Window(promotion, served.schema, recorded, self._server, at)
+            if len(self._windows) > MAX_OPEN:
+                del self._windows[next(iter(self._windows))]
+        self._unwritten[window.id] = window
+        while len(self._unwritten) > MAX_UNWRITTEN:
+            oldest = next(iter(self._unwritten))
+            log.error("window %s was never written: the store is away", oldest)
+            del self._unwritten[oldest]
+        return window

@@ -130,12 +130,17 @@ def sync_folder(folder: Path) -> None:
 
 def leftovers(folder: Path, *, deep: bool) -> Iterator[tuple[Path, int, float]]:
     """Temporary files and folders in ``folder``, or anywhere below it: path, bytes, and when last written (seconds)."""
-    for path in folder.rglob(f"{PREFIX}*") if deep else folder.glob(f"{PREFIX}*"):
-        if any(parent.name.startswith(PREFIX) for parent in path.relative_to(folder).parents):
-            continue
+    for path in _temporary(folder, deep=deep):
         with contextlib.suppress(FileNotFoundError):  # its writer, or another sweeper, was faster
             inside = [p.stat() for p in (path, *path.rglob("*"))] if path.is_dir() else [path.stat()]
             yield path, sum(s.st_size for s in inside), max(s.st_mtime for s in inside)
+
+
+def _temporary(folder: Path, *, deep: bool) -> Iterator[Path]:
+    """What is named like a temporary thing, without what lies in it. `Path.rglob` would stumble over a folder that vanishes meanwhile."""
+    for above, folders, files in os.walk(folder):
+        yield from (Path(above, name) for name in (*folders, *files) if name.startswith(PREFIX))
+        folders[:] = [name for name in folders if deep and not name.startswith(PREFIX)]
 
 
 def sweep(folder: Path) -> None:

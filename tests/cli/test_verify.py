@@ -35,7 +35,7 @@ def test_a_fresh_manifest_holds_down_to_its_rows(mlops: Mlops, ingested: tuple[P
     told = mlops("verify", manifest, "--json", project=folder).json
     assert told["ok"] and told["fix"] is None
     assert told["verification"]["content_found"] == told["verification"]["content"]
-    assert [b["split"] for b in told["verification"]["blobs"]] == ["train", "valid", "test"]
+    assert [b["split"] for b in told["verification"]["blobs"]] == ["train", "valid", "test", "sketches"]
 
 
 @pytest.mark.parametrize(("harm", "word"), [(spoil, "DIFFERS"), (Path.unlink, "MISSING")])

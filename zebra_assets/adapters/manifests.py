@@ -104,8 +104,8 @@ class ManifestFolder:
 
     def _restore(self, there: Manifest, fresh: Manifest) -> None:
         """Put back what is missing of a manifest that stands; where its blobs are lost, ``fresh`` names the new ones."""
-        named = {a.key for a in fresh.artifacts}
-        whole = all(a.key in named or self.store.exists(a.key) for a in there.artifacts)
+        named = fresh.blob_keys()
+        whole = all(key in named or self.store.exists(key) for key in there.blob_keys())
         stands = there if whole else fresh
         if not whole or not self.store.exists(self._key(there.dataset, there.id)):
             self._mirror(there.dataset, stands, overwrite=True)

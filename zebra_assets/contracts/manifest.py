@@ -135,6 +135,11 @@ class Manifest(Noun):
         """A split's blobs in row order; empty where the manifest has no such split."""
         return [a for a in self.artifacts if a.split == split]
 
+    def blob_keys(self) -> set[str]:
+        """Keys of all blobs it names: the rows' and the sketches'."""
+        sketches = {self.stats.sketches.key} if self.stats.sketches else set()
+        return {a.key for a in self.artifacts} | sketches
+
     def split_sizes(self) -> list[tuple[str, int, int, int]]:
         """Per split: its name, rows, blobs and bytes."""
         found = [(name, self.blobs(name)) for name in self.split_names()]

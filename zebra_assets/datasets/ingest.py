@@ -31,7 +31,7 @@ from zebra_assets.datasets.table import Caster
 from zebra_assets.datasets.validate import Check, refuse_broken
 from zebra_assets.datasets.whole import Whole
 from zebra_assets.datasets.work import Piece
-from zebra_assets.errors import NotFound, Unavailable
+from zebra_assets.errors import NotFound, SpecInvalid, Unavailable
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,12 @@ def revision_of(spec: DatasetSpec, *, project: Path, secrets: Mapping[str, str] 
 
 
 def _connector(spec: DatasetSpec, project: Path, secrets: Mapping[str, str]) -> Connector:
-    connector: Connector = kinds.find("connector", spec.source.connector)(spec.source, project=project, secrets=secrets)
+    kind = kinds.find("connector", spec.source.connector)
+    if not (isinstance(kind, type) and hasattr(kind, "batches")):
+        raise SpecInvalid(
+            f"source.connector '{spec.source.connector}' names no connector class.", fix="name a class with the methods of `Connector`"
+        )
+    connector: Connector = kind(spec.source, project=project, secrets=secrets)
     return connector
 
 
@@ -184,7 +189,7 @@ def _committed(manifests: Manifests, store: ObjectStore, name: str) -> Manifest 
         found = manifests.get(name)
     except NotFound:
         return None
-    return found if all(store.exists(a.key) for a in found.artifacts) else None
+    return found if all(map(store.exists, found.blob_keys())) else None
 
 
 def _store(

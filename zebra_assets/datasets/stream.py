@@ -14,6 +14,9 @@ import pyarrow.compute as pc
 
 from zebra_assets.datasets.blocks import BLOCK_ROWS
 from zebra_assets.datasets.cells import Truths, one, truths, valid
+from zebra_assets.errors import DataInvalid
+
+MOST_BYTES = 1 << 30  # of one block: 16 KB a row
 
 
 class OutOfOrder(Exception):
@@ -80,6 +83,11 @@ def _cut(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
     held: list[pa.RecordBatch] = []
     count = 0
     for batch in batches:
+        if sum(b.nbytes for b in held) + batch.nbytes > MOST_BYTES:
+            raise DataInvalid(
+                f"{count:,} rows take more than {MOST_BYTES >> 20:,} MB: a block of {rows:,} does not fit into memory.",
+                fix="keep large cells (documents, images) in files of their own, and their paths in the dataset",
+            )
         at = 0
         while count + batch.num_rows - at >= rows:
             held.append(batch.slice(at, rows - count))

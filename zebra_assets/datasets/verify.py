@@ -28,6 +28,9 @@ def verify(manifest: Manifest, store: ObjectStore, *, rows: bool = True) -> Veri
         Unavailable: the store cannot be read; nothing is known.
     """
     blobs = [BlobCheck(split=a.split, key=a.key, uri=a.uri, digest=a.digest, found=store.digest(a.key)) for a in manifest.artifacts]
+    if (sketches := manifest.stats.sketches) is not None:
+        there = store.digest(sketches.key)
+        blobs.append(BlobCheck(split="sketches", key=sketches.key, uri=store.uri(sketches.key), digest=sketches.digest, found=there))
     found, reason = None, ""
     if not all(b.ok for b in blobs):
         reason = "not computed: a blob differs"

@@ -8,14 +8,16 @@ import logging
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-import pyarrow as pa
 from pydantic import ValidationError
 
 from zebra_assets.contracts.dataset_spec import Dtype, SourceSpec
 from zebra_assets.contracts.noun import Noun
 from zebra_assets.errors import DataInvalid, SpecInvalid, did_you_mean
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 log = logging.getLogger(__name__)
 BATCH_ROWS = 65_536
@@ -30,7 +32,7 @@ class Connector(Protocol):
         """Check the options; touch nothing yet. `SpecInvalid` when an option is wrong."""
         ...
 
-    def batches(self, columns: Mapping[str, Dtype]) -> Iterator[pa.RecordBatch]:
+    def batches(self, columns: Mapping[str, Dtype]) -> Iterator["pa.RecordBatch"]:
         """All rows of one snapshot, or an error; never a part. Columns in any order and type that `table` can cast.
 
         Raises:

@@ -2,9 +2,7 @@
 
 import tempfile
 from pathlib import Path
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING
 
 from zebra_assets.contracts.events import PredictionEvent
 from zebra_assets.contracts.manifest import Manifest
@@ -15,11 +13,14 @@ from zebra_assets.errors import DataInvalid
 from zebra_assets.loop.predictions import predictions
 from zebra_assets.parts import Parts
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 EVIDENTLY = "evidently.html"
 
 
 def store_evaluation(
-    parts: Parts, spec: ModelSpec, report: EvalReport, decision: GateDecision, candidate: pa.Table, champion: pa.Table | None
+    parts: Parts, spec: ModelSpec, report: EvalReport, decision: GateDecision, candidate: "pa.Table", champion: "pa.Table | None"
 ) -> EvalReport:
     """Draw the evaluation and store it with its JSON beside it; the report with the page's URI."""
     from zebra_assets.adapters.reports import evaluation_html
@@ -54,6 +55,9 @@ def store_evidently(parts: Parts, report: DriftReport, *, spec: ModelSpec, basel
         DataInvalid: nothing to compare, or the events' values have no common types.
         UsageError, Unavailable: Evidently is not installed, or did not draw it.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     from zebra_assets.adapters.evidently_report import drift_html
 
     if not baseline.blobs("train") or not window:

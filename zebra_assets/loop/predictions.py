@@ -3,17 +3,18 @@
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING
 
 from zebra_assets.contracts.digest import digest_of
 from zebra_assets.contracts.manifest import ColumnStats, Manifest
 from zebra_assets.loop.keys import held_out
 from zebra_assets.parts import Parts
 
+if TYPE_CHECKING:
+    import pyarrow as pa
 
-def predictions(parts: Parts, model: str, version: str, digest: str, manifest: Manifest, split: str) -> pa.Table:
+
+def predictions(parts: Parts, model: str, version: str, digest: str, manifest: Manifest, split: str) -> "pa.Table":
     """A version's predictions on a split, as `evaluation.predict` returns them.
 
     Args:
@@ -23,6 +24,8 @@ def predictions(parts: Parts, model: str, version: str, digest: str, manifest: M
         Refused: the version's files differ from ``digest``, or could run code.
         NotFound: no such version or split.
     """
+    import pyarrow.parquet as pq
+
     key = _key(model, digest, manifest, split)
     if parts.store.exists(key):
         return pq.read_table(parts.store.fetch(key))
@@ -45,6 +48,9 @@ def prediction_baseline(parts: Parts, model: str, digest: str, manifests: Mappin
     Scores where it has some, values of a regression, classes otherwise. None where no evaluation left predictions: a
     monitor must not depend on a model that may be broken.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     from zebra_assets.datasets.summary import categorical, numeric
 
     role = held_out(manifests)

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
-
 from zebra_assets.errors import DataInvalid, Unavailable
 
 PACKED = {".gz": "gzip", ".zst": "zstd"}
@@ -68,6 +66,8 @@ def unpack(file: Path, packing: str, target: Path, caps: Caps, where: str) -> Pa
         pa.ArrowException, OSError: torn, or not packed that way.
     """
     total = 0
+    import pyarrow as pa
+
     with pa.OSFile(str(file), "rb") as packed, pa.CompressedInputStream(packed, packing) as source, target.open("wb") as out:
         while piece := source.read(CHUNK):
             total += len(piece)

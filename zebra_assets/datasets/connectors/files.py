@@ -13,20 +13,21 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import pyarrow as pa
 from pydantic import Field
 
 from zebra_assets.contracts.dataset_spec import Dtype, SourceSpec
 from zebra_assets.contracts.noun import Noun
 from zebra_assets.datasets.connector import options
-from zebra_assets.datasets.connectors import _columnar, _csv, _jsonl
 from zebra_assets.datasets.connectors._local import Local
 from zebra_assets.datasets.connectors._place import Entry, Place
 from zebra_assets.datasets.connectors._remote import Remote, scheme_of
 from zebra_assets.datasets.connectors._unpack import PACKED, Caps, unpack
 from zebra_assets.errors import DataInvalid, Refused, SpecInvalid, Unavailable
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 log = logging.getLogger(__name__)
 Format = Literal["csv", "tsv", "jsonl", "parquet", "arrow"]
@@ -68,7 +69,7 @@ class Files:
         self._place: Place = Remote(source.path, secrets, anonymous=c.anonymous) if remote else Local(source.path, project.resolve())
         self._revision: str | None = None
 
-    def batches(self, columns: Mapping[str, Dtype]) -> Iterator[pa.RecordBatch]:
+    def batches(self, columns: Mapping[str, Dtype]) -> Iterator["pa.RecordBatch"]:
         """See `Connector.batches`."""
         entries, c = self._place.entries(), self.config
         fetched, made = (Caps(c.max_bytes, c.max_bytes, c.max_ratio, c.max_columns) for _ in range(2))
@@ -109,7 +110,11 @@ class Files:
                 f"{what} changed while it was read; nothing was committed.", fix="run the ingest again when the writer is done"
             )
 
-    def _read(self, file: Path, entry: Entry, columns: Mapping[str, Dtype], scratch: Path, caps: Caps) -> Iterator[pa.RecordBatch]:
+    def _read(self, file: Path, entry: Entry, columns: Mapping[str, Dtype], scratch: Path, caps: Caps) -> Iterator["pa.RecordBatch"]:
+        import pyarrow as pa  # not above: to ask for the revision of files, nothing of Arrow is needed (0.2 s)
+
+        from zebra_assets.datasets.connectors import _columnar, _csv, _jsonl
+
         where = entry.name
         if entry.size == 0:
             raise DataInvalid(f"{where} is empty: 0 bytes.", fix="fill the file, or remove it")

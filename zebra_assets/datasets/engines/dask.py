@@ -9,11 +9,13 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from zebra_assets.datasets.stream import Block
-from zebra_assets.datasets.work import Done, Job
 from zebra_assets.errors import Unavailable, UsageError
+
+if TYPE_CHECKING:
+    from zebra_assets.datasets.stream import Block
+    from zebra_assets.datasets.work import Done, Job
 
 WORKERS = 2
 AHEAD = 2  # blocks on their way per worker thread; each is some 10 MB
@@ -32,7 +34,7 @@ class Dask:
         self.scheduler = scheduler
         self.shares_memory, self.shares_disk = False, scheduler is None
 
-    def run(self, job: Job, blocks: Iterable[Block]) -> Iterator[Done]:
+    def run(self, job: "Job", blocks: "Iterable[Block]") -> "Iterator[Done]":
         """See `Engine.run`."""
         with self._client() as client:
             waiting: deque[Any] = deque()
@@ -73,12 +75,12 @@ class Dask:
                     cluster.close()
 
 
-def _packed(block: Block) -> Block:
+def _packed(block: "Block") -> "Block":
     """The block as it travels: pickling a slice of a table would send the whole table."""
     return replace(block, rows=block.rows.combine_chunks())
 
 
-def _outcome(future: Any) -> Done:
+def _outcome(future: Any) -> "Done":
     from distributed import CancelledError, KilledWorker
 
     try:

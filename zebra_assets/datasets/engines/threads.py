@@ -4,9 +4,11 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
-from zebra_assets.datasets.stream import Block
-from zebra_assets.datasets.work import Done, Job
+if TYPE_CHECKING:
+    from zebra_assets.datasets.stream import Block
+    from zebra_assets.datasets.work import Done, Job
 
 AHEAD = 2  # blocks that wait beyond those in work; each is some 10 MB
 
@@ -16,7 +18,7 @@ class Threads:
 
     shares_memory = shares_disk = True
 
-    def run(self, job: Job, blocks: Iterable[Block]) -> Iterator[Done]:
+    def run(self, job: "Job", blocks: "Iterable[Block]") -> "Iterator[Done]":
         """See `Engine.run`."""
         cores = os.cpu_count() or 1
         waiting: deque[Future[Done]] = deque()

@@ -461,7 +461,7 @@ def look_only(store: ObjectStore, keys: Iterable[str]) -> list[str]:
 LATE = pytest.mark.slow  # a race: it is lost once in some hundred sequences
 PLANTED = {
     "half a blob": (durable, "create", write_in_place),
-    "lost blobs": (ingest_module, "_committed", believe),
+    "lost blobs": (ingest_module, "committed", believe),
     "a blind collector": (collector.Namers, "_note", look_away),
     "an old blob reused": (FileStore, "renew", look_only),
 }

@@ -110,7 +110,7 @@ class Feast:
         try:
             library = _feast()
         except ImportError as error:
-            raise SpecInvalid(f"The feast connector needs feast: {error}.", fix="pip install 'zebraops[feast]'") from error
+            raise SpecInvalid(f"The feast connector needs feast: {error}.", fix="pip install 'feast>=0.67'") from error
         return library.FeatureStore(repo_path=str(self.repo))
 
     def _joined(self, store: Any, rows: pa.Table | None) -> pa.Table:

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 IN_MEMORY = 192 << 20
 REMEMBERED = 64 << 20
-# Below 192 MB DuckDB's sort of 5 GB fails for want of memory; above 256 MB it is not faster on two cores.
+# Chosen to keep an ingest below 600 MB beside what its blocks take; other limits were not compared.
 LIMIT = "256MB"
 BATCH_ROWS = 65_536
 

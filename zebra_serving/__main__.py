@@ -57,10 +57,10 @@ def _serve(settings: Settings, options: argparse.Namespace) -> None:
 
     told = False
 
-    def settled(served: Served | None) -> None:
+    def settled(model: str, served: Served | None) -> None:
         nonlocal told
         version = served.promotion.version if served else None
-        what = f"{options.model} v{version}" if version else f"{options.model} (nothing to serve yet, see /ready)"
+        what = f"{model} v{version}" if version else f"{model} (nothing to serve yet, see /ready)"
         try:
             note.write(version)
             if not told:

@@ -6,56 +6,44 @@ chooses adapters.
 """
 
 import itertools
-import logging
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
-from zebra_assets.contracts.dataset_spec import load_dataset_spec
-from zebra_assets.contracts.model_folder import ModelFeature
-from zebra_assets.contracts.model_spec import ModelSpec, load_model_spec
-from zebra_assets.contracts.names import check_name, safe_join
 from zebra_assets.contracts.ports import EventStore, Ledger, Records
 from zebra_assets.contracts.sketch import Sketches
-from zebra_assets.errors import ZebraError
 from zebra_assets.settings import Settings
-from zebra_serving.alias_watch import AliasWatch
-from zebra_serving.capture import Capture, Recording
-from zebra_serving.compile.workshop import Workshop
-from zebra_serving.dataplane import DataPlane
+from zebra_serving.deployment import Deployment, Ports
 from zebra_serving.doors.mlflow_scoring import MlflowDoor
 from zebra_serving.doors.native import NativeDoor
 from zebra_serving.doors.open_inference import OpenInferenceDoor
 from zebra_serving.doors.wire import Door
 from zebra_serving.fetch import LightSource, Source
+from zebra_serving.fleet import Fleet
 from zebra_serving.guard import Guard
-from zebra_serving.loader import Loader
-from zebra_serving.metrics import Metrics
 from zebra_serving.problems import answer_to
 from zebra_serving.routes import control_app
 from zebra_serving.served import Served
-from zebra_serving.staging import Staging
 from zebra_serving.state_file import StateFile
-
-log = logging.getLogger(__name__)
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 # Ids of our own: a process's random half and a count. Random throughout, each would cost 7 us for asking the kernel.
 _PROCESS, _count = secrets.token_hex(4), itertools.count()
-_ROUTES = frozenset({"/", "/health", "/ready", "/model", "/metrics", "/openapi.json"})
+_ROUTES = frozenset({"/", "/health", "/ready", "/model", "/models", "/models/", "/metrics", "/openapi.json"})
 
 
 class App:
     """The front: an ASGI application."""
 
-    def __init__(self, control: FastAPI, doors: list[Door], guard: Guard, metrics: Metrics, loader: Loader, capture: Capture) -> None:
-        self.control, self.loader, self.capture, self.metrics = control, loader, capture, metrics
+    def __init__(self, control: FastAPI, doors: list[Door], guard: Guard, fleet: Fleet) -> None:
+        self.control, self.fleet, self.metrics = control, fleet, fleet.default.metrics
+        self.loader, self.capture = fleet.default.loader, fleet.default.capture
         self._guard = guard
         self._doors = {path: door for door in doors for path in door.paths}
         self._routes = {route: route for route in _ROUTES} | {path: route for door in doors for path, route in door.paths.items()}
@@ -109,7 +97,7 @@ async def _refuse(error: Exception, request_id: str, send: Send) -> None:
 
 def create_app(
     settings: Settings,
-    model: str,
+    model: str | Sequence[str],
     alias: str = "prod",
     *,
     host: str | None = None,
@@ -118,81 +106,38 @@ def create_app(
     events: EventStore | None = None,
     records: Records | None = None,
     sketches: Sketches | None = None,
-    on_settled: Callable[[Served | None], None] = lambda served: None,
+    on_settled: Callable[[str, Served | None], None] = lambda model, served: None,
 ) -> App:
-    """Compose a server for one model and alias; nothing runs until the application's lifespan starts.
+    """Compose a server for one alias of one or several models; nothing runs until the application's lifespan starts.
 
     Args:
+        model: the first is the default, meant where a request names none.
         host: where it will be bound, default `settings.serving_host`; decides which Host headers are accepted.
         ledger, registry, events, records, sketches: default the real ones of ``settings``.
-        on_settled: see `Loader`.
+        on_settled: see `Deployment`.
 
     Raises:
-        UsageError: not a legal model or alias name.
-        SpecInvalid: the model's model.yaml is wrong, so it is not known which columns are sensitive.
+        UsageError, SpecInvalid: see `Deployment`.
     """
-    check_name(model, "model")
-    check_name(alias, "alias")
-    spec = _spec(settings, model)
-    serving = settings.home / "serving"
-    metrics = Metrics()
-    registry = registry or LightSource(settings.tracking)
-    records = records or _records(settings)
-    reachable = StateFile(settings.state).check
-    capture = Capture(
-        events or _events(settings),
-        metrics,
-        # Without model.yaml nobody knows which columns are sensitive: nothing is recorded, and /metrics counts it as sampled out.
-        Recording.of(spec) if spec else Recording(),
-        sketches=(sketches or _sketches(settings)) if spec else None,
-        reachable=reachable,
-    )
-    loader = Loader(
-        model,
-        alias,
+    ports = Ports(
         ledger=ledger or _ledger(settings),
-        staging=Staging(serving / "cache", registry, records, Workshop(serving / "compiled", keys=_keys(settings, spec))),
-        last_good=serving / f"{model}-{alias}.last-good.json",
-        interval_s=settings.reload_interval_s,
-        metrics=metrics,
-        reachable=reachable,
-        on_settled=on_settled,
+        registry=registry or LightSource(settings.tracking),
+        events=events or _events(settings),
+        records=records or _records(settings),
+        sketches=sketches or _sketches(settings),
+        reachable=StateFile(settings.state).check,
     )
-    watch = AliasWatch(registry, lambda: loader.current, metrics, interval_s=10 * settings.reload_interval_s)
-    plane = DataPlane(lambda: loader.current, loader.not_ready, capture, metrics)
+    models = dict.fromkeys([model] if isinstance(model, str) else model)
+    fleet = Fleet(Deployment(settings, name, alias, ports, on_settled) for name in models)
 
     @asynccontextmanager
     async def lifespan(control: FastAPI) -> AsyncIterator[None]:
-        for part in (capture, loader, watch):
-            part.start()
+        fleet.start()
         yield
-        watch.stop()
-        loader.stop()
-        plane.close()
-        capture.stop()
+        fleet.stop()
 
-    control = control_app(loader, watch, metrics, lifespan)
-    doors: list[Door] = [NativeDoor(plane), OpenInferenceDoor(plane, model), MlflowDoor(plane)]
-    return App(control, doors, Guard(host or settings.serving_host, settings.serving_token), metrics, loader, capture)
-
-
-def _spec(settings: Settings, model: str) -> ModelSpec | None:
-    """The model's spec where the server has the project's files; an image may come without them."""
-    folder = safe_join(settings.models_dir, model)
-    return load_model_spec(folder) if (folder / "model.yaml").is_file() else None
-
-
-def _keys(settings: Settings, spec: ModelSpec | None) -> list[ModelFeature]:
-    """The key columns of the data that the model was trained on: a row may bring them along, and its event keeps them."""
-    folder = safe_join(settings.manifests_dir, spec.datasets.train) if spec else None
-    if folder is None or not (folder / "dataset.yaml").is_file():
-        return []
-    try:
-        data = load_dataset_spec(folder)
-    except ZebraError as error:  # labels cannot be joined by key then; no reason not to predict
-        log.warning("rows cannot bring a key: %s", error.message)
-        return []
-    return [ModelFeature(name=name, dtype=data.columns[name].dtype) for name in data.key]
+    doors: list[Door] = [NativeDoor(fleet), OpenInferenceDoor(fleet), MlflowDoor(fleet)]
+    return App(control_app(fleet, lifespan), doors, Guard(host or settings.serving_host, settings.serving_token), fleet)
 
 
 def _ledger(settings: Settings) -> Ledger:

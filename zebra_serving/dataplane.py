@@ -6,7 +6,7 @@ what is captured is decided here. Knows nothing of HTTP, files or the ledger.
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from zebra_serving.answer import Answer, predict
@@ -24,25 +24,30 @@ INLINE_BYTES = 16 * 1024
 BATCH_BYTES = 64 * 1024
 PATIENCE_S = 30.0
 
+Headers = Mapping[bytes, bytes]
+NO_HEADERS: Headers = {}
+
 
 class DataPlane:
-    """Answers requests with whatever `current()` serves at the moment the request is looked at.
+    """Answers requests with the version that `choose` names at the moment the request is looked at.
 
     Args:
-        current: the version in force; None while there is none.
+        choose: request headers -> the version that answers; None while there is none.
         not_ready: the reason to give while there is none.
     """
 
-    def __init__(self, current: Callable[[], Served | None], not_ready: Callable[[], NotReady], capture: Capture, metrics: Metrics) -> None:
-        self._current, self._not_ready = current, not_ready
+    def __init__(
+        self, choose: Callable[[Headers], Served | None], not_ready: Callable[[], NotReady], capture: Capture, metrics: Metrics
+    ) -> None:
+        self._choose, self._not_ready = choose, not_ready
         self._capture, self._metrics = capture, metrics
         self._batcher = Batcher(capture, metrics)
         self._pool = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1), thread_name_prefix="predict")
         self._waiting = 0
 
-    def serving(self) -> Served:
-        """The version in force. Raises `NotReady`."""
-        served = self._current()
+    def serving(self, headers: Headers = NO_HEADERS) -> Served:
+        """The version that answers a request with these headers. Raises `NotReady`."""
+        served = self._choose(headers)
         if served is None:
             raise self._not_ready()
         return served
@@ -52,6 +57,7 @@ class DataPlane:
         read: Callable[[Served], Rows],
         write: Callable[[Answer], bytes],
         *,
+        headers: Headers,
         size: int,
         request_id: str | None = None,
         patience_s: float = PATIENCE_S,
@@ -61,13 +67,14 @@ class DataPlane:
         Args:
             read: the request's rows, checked against that version's columns.
             write: the protocol's answer.
+            headers: the request's, with lower-case names; which version answers may depend on them.
             size: bytes of the request; small ones for quick models are answered without leaving the event loop.
             patience_s: how long the request may wait for its turn.
 
         Raises:
             NotReady, Overloaded, InputInvalid, ModelFailed, and whatever ``read`` raises.
         """
-        served = self.serving()
+        served = self.serving(headers)
         if served.model.quick and served.call_s is not None and served.call_s < INLINE_S and size <= INLINE_BYTES:
             return self._work(served, read, write, request_id)
         if not served.model.quick and size <= BATCH_BYTES:

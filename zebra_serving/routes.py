@@ -1,4 +1,4 @@
-"""What people and probes ask: /health, /ready, /model, /metrics, and a page that lists them. Off the hot path: plain FastAPI."""
+"""What people and probes ask: /health, /ready, /model, /models, /metrics, and a page that lists them. Off the hot path: plain FastAPI."""
 
 import html
 from datetime import datetime
@@ -12,8 +12,8 @@ from starlette.exceptions import HTTPException
 from zebra_assets.errors import ZebraError
 from zebra_serving.alias_watch import AliasWatch
 from zebra_serving.doors import mlflow_scoring, native, open_inference
+from zebra_serving.fleet import Fleet
 from zebra_serving.loader import Failure, Loader
-from zebra_serving.metrics import Metrics
 from zebra_serving.problems import MethodNotAllowed, NoSuchPath, answer_to
 
 
@@ -78,8 +78,10 @@ class ModelView(BaseModel):
     alias_unknown: str | None = None
 
 
-def control_app(loader: Loader, watch: AliasWatch, metrics: Metrics, lifespan: Any) -> FastAPI:
+def control_app(fleet: Fleet, lifespan: Any) -> FastAPI:
     """The control routes as an application of their own; `app` mounts the doors beside it."""
+    default = fleet.default
+    loader, metrics = default.loader, default.metrics
     # FastAPI's docs pages fetch their scripts from a CDN and stay blank without one; `/` is ours and needs nothing.
     app = FastAPI(title=f"{loader.model} ({loader.alias})", docs_url=None, redoc_url=None, lifespan=lifespan)
 
@@ -100,7 +102,16 @@ def control_app(loader: Loader, watch: AliasWatch, metrics: Metrics, lifespan: A
 
     @app.get("/model", summary="Which version serves")
     async def model() -> ModelView:
-        return _view(loader, watch)
+        return _view(default.loader, default.watch)
+
+    @app.get("/models", summary="Which models there are")
+    async def models() -> list[ModelView]:
+        return [_view(one.loader, one.watch) for one in fleet]
+
+    @app.get("/models/{name}", summary="Which version of a model serves", responses={404: {"description": "another name"}})
+    async def named(name: str) -> ModelView:
+        one = fleet[name]
+        return _view(one.loader, one.watch)
 
     @app.get("/metrics", summary="Prometheus metrics", response_class=Response)
     def figures() -> Response:
@@ -126,7 +137,12 @@ def control_app(loader: Loader, watch: AliasWatch, metrics: Metrics, lifespan: A
         # Not kept: the columns of /predict change with the version.
         app.openapi_schema = None
         document = FastAPI.openapi(app)
-        document["paths"]["/predict"] = native.openapi(loader.current.schema.openapi() if loader.current else None)
+        document["paths"] |= {
+            "/predict" if one is default else f"/models/{one.model}/predict": native.openapi(
+                one.loader.current.schema.openapi() if one.loader.current else None
+            )
+            for one in fleet
+        }
         document["paths"] |= open_inference.openapi() | mlflow_scoring.openapi()
         return document
 

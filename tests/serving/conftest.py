@@ -164,6 +164,13 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
     return shelf
 
 
+class OneShelf(MlflowRegistry):
+    """The registry, where every model has the shelf's versions."""
+
+    def download(self, model: str, version: str, into: Path) -> Path:
+        return super().download(MODEL, version, into)
+
+
 @dataclass
 class Bench:
     """One project with its own ledger and events, and the shared shelf of versions."""
@@ -183,11 +190,11 @@ class Bench:
     def sketches(self) -> SqlSketches:
         return SqlSketches(self.settings.state)
 
-    def promote(self, version: str, *, digest: str | None = None, alias: str = "prod") -> Promotion:
-        """Append to the ledger what `promote` would have appended."""
-        head = self.ledger.head(MODEL, alias)
+    def promote(self, version: str, *, model: str = MODEL, digest: str | None = None, alias: str = "prod") -> Promotion:
+        """Append to the ledger what `promote` would have appended; the versions of all models are those of the shelf."""
+        head = self.ledger.head(model, alias)
         promotion = Promotion(
-            model=MODEL, alias=alias, seq=head.seq + 1 if head else 1, kind="promote", version=version,
+            model=model, alias=alias, seq=head.seq + 1 if head else 1, kind="promote", version=version,
             from_version=head.version if head else None, run_id=f"{MODEL}-run-000{version}", manifest_id=f"{MODEL}-00000000000000a{version}",
             model_digest=digest or self.shelf.digests[version], decision_id="d" * 16, actor="test", reason="", created_at=now(),
         )  # fmt: skip
@@ -201,9 +208,10 @@ class Bench:
         for file in source.glob("state.db*"):
             file.rename(target / file.name)
 
-    def app(self, **parts: Any) -> App:
-        # In this process: a server of its own (`server`) sends a child, which imports MLflow anew each time.
-        return create_app(self.settings, MODEL, **{"registry": MlflowRegistry(self.settings.tracking, ui_url=None), **parts})
+    def app(self, *others: str, **parts: Any) -> App:
+        """A server in this process for the shelf's model and ``others``, which have the same versions."""
+        # One of its own (`server`) sends a child, which imports MLflow anew each time.
+        return create_app(self.settings, [MODEL, *others], **{"registry": OneShelf(self.settings.tracking, ui_url=None), **parts})
 
     @contextmanager
     def client(self, version: str | None = None, **parts: Any) -> Iterator[httpx.Client]:

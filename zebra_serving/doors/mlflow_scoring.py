@@ -12,8 +12,8 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from zebra_serving.answer import Answer
-from zebra_serving.dataplane import DataPlane
 from zebra_serving.doors.wire import PROBLEM, SAID, expect_get, patience, posted_json, send_json
+from zebra_serving.fleet import Fleet
 from zebra_serving.problems import FieldError, InputInvalid, Malformed
 from zebra_serving.schema import Rows, RowSchema
 from zebra_serving.served import Served
@@ -44,12 +44,12 @@ _decode = msgspec.json.Decoder(Body).decode
 
 
 class MlflowDoor:
-    """The three paths of MLflow's scoring server that we have no own word for."""
+    """The three paths of MLflow's scoring server that we have no own word for; they mean the default model."""
 
     paths: ClassVar[dict[str, str]] = {path: path for path in ("/invocations", "/ping", "/version")}
 
-    def __init__(self, plane: DataPlane) -> None:
-        self._plane = plane
+    def __init__(self, fleet: Fleet) -> None:
+        self._plane = fleet.default.plane
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes], request_id: str) -> None:
         """Answer one request; raises what `DataPlane.answer` raises."""
@@ -69,7 +69,9 @@ class MlflowDoor:
         def read(served: Served) -> Rows:
             return served.schema.convert(_known(served.schema, _records(served.schema, body)))
 
-        answer = await self._plane.answer(read, _write, size=len(body), request_id=request_id, patience_s=patience(headers))
+        answer = await self._plane.answer(
+            read, _write, headers=headers, size=len(body), request_id=request_id, patience_s=patience(headers)
+        )
         await send_json(send, answer)
 
 

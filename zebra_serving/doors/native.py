@@ -8,26 +8,25 @@ prediction was not captured.
 """
 
 from itertools import repeat
-from typing import Any, ClassVar
+from typing import Any
 
 import msgspec
 from starlette.types import Receive, Scope, Send
 
 from zebra_serving.answer import Answer
-from zebra_serving.dataplane import DataPlane
 from zebra_serving.doors.wire import PROBLEM, SAID, patience, posted_json, send_json
+from zebra_serving.fleet import Fleet
 from zebra_serving.refusals import MAX_ROWS
 
 _encode = msgspec.json.Encoder().encode
 
 
 class NativeDoor:
-    """The ASGI application of `/predict`. Raises problems; whoever mounts it answers them."""
+    """The ASGI application of `/predict` and `/models/{model}/predict`. Raises problems; whoever mounts it answers them."""
 
-    paths: ClassVar[dict[str, str]] = {"/predict": "/predict"}
-
-    def __init__(self, plane: DataPlane) -> None:
-        self._plane = plane
+    def __init__(self, fleet: Fleet) -> None:
+        self._planes = {"/predict": fleet.default.plane, **{f"/models/{one.model}/predict": one.plane for one in fleet}}
+        self.paths = {path: path for path in self._planes}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes], request_id: str) -> None:
         """Answer one request.
@@ -36,8 +35,13 @@ class NativeDoor:
             MethodNotAllowed, NotJson, TooLarge, and what `DataPlane.answer` and `RowSchema.decode` raise.
         """
         body = await posted_json(scope, receive, headers)
-        answer = await self._plane.answer(
-            lambda served: served.schema.decode(body), _write, size=len(body), request_id=request_id, patience_s=patience(headers)
+        answer = await self._planes[scope["path"]].answer(
+            lambda served: served.schema.decode(body),
+            _write,
+            headers=headers,
+            size=len(body),
+            request_id=request_id,
+            patience_s=patience(headers),
         )
         await send_json(send, answer)
 

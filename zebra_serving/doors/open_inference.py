@@ -14,6 +14,7 @@ from zebra_assets.contracts.model_folder import ModelFeature
 from zebra_serving.answer import Answer
 from zebra_serving.dataplane import DataPlane
 from zebra_serving.doors.wire import PROBLEM, SAID, expect_get, patience, posted_json, send_json
+from zebra_serving.fleet import Fleet
 from zebra_serving.problems import FieldError, InputInvalid, Malformed, NoSuchPath, NotJson
 from zebra_serving.schema import Rows, RowSchema
 from zebra_serving.served import Served, datatype_of
@@ -60,8 +61,8 @@ class OpenInferenceDoor:
 
     paths: ClassVar[dict[str, str]] = {"/v2": "/v2", "/v2/": "/v2"}
 
-    def __init__(self, plane: DataPlane, model: str) -> None:
-        self._plane, self._model = plane, model
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes], request_id: str) -> None:
         """Answer one request; raises what `DataPlane.answer` raises, and `NoSuchPath`."""
@@ -74,13 +75,14 @@ class OpenInferenceDoor:
                 await send_json(send, b'{"live":true}')
             case ["health", "ready"]:
                 expect_get(scope)
-                self._plane.serving()
+                self._fleet.default.plane.serving()
                 await send_json(send, b'{"ready":true}')
             case ["models", name, *rest]:
                 version, action = self._version(scope, rest)
-                served = self._named(scope, name, version)
+                plane = self._fleet[name].plane
+                served = _of_version(plane.serving(headers), version)
                 if action == "infer":
-                    await self._infer(scope, receive, send, headers, request_id, version)
+                    await self._infer(plane, scope, receive, send, headers, request_id, version)
                 else:
                     expect_get(scope)
                     await send_json(send, _encode({"name": name, "ready": True} if action == "ready" else _metadata(served)))
@@ -93,16 +95,15 @@ class OpenInferenceDoor:
             raise _nothing(scope)
         return version, action[0] if action else "metadata"
 
-    def _named(self, scope: Scope, name: str, version: str | None) -> Served:
-        if name != self._model:
-            raise NoSuchPath(f"There is no model '{name[:64]}' here.", fix=f"ask /v2/models/{self._model}")
-        served = self._plane.serving()
-        if version not in (None, served.promotion.version):
-            raise NoSuchPath(f"Version {version} does not serve.", fix=f"version {served.promotion.version} does; leave the version out")
-        return served
-
     async def _infer(
-        self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes], request_id: str, version: str | None
+        self,
+        plane: DataPlane,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        headers: dict[bytes, bytes],
+        request_id: str,
+        version: str | None,
     ) -> None:
         if b"inference-header-content-length" in headers:
             raise NotJson("The binary extension is not spoken here.", fix="binary_data=False in the client")
@@ -113,7 +114,7 @@ class OpenInferenceDoor:
             raise Malformed(f"The body is no inference request: {str(error).rstrip('.')}.", fix="see openapi.json") from error
 
         def read(served: Served) -> Rows:
-            self._named(scope, self._model, version)  # the version may have changed since
+            _of_version(served, version)  # it may have changed since
             return served.schema.convert(_records(served.schema, asked.inputs))
 
         def write(answer: Answer) -> bytes:
@@ -122,8 +123,15 @@ class OpenInferenceDoor:
             said = {"model_name": promotion.model, "model_version": promotion.version, "id": asked.id or request_id, "outputs": outputs}
             return _encode(said)
 
-        answer = await self._plane.answer(read, write, size=len(body), request_id=request_id, patience_s=patience(headers))
+        answer = await plane.answer(read, write, headers=headers, size=len(body), request_id=request_id, patience_s=patience(headers))
         await send_json(send, answer)
+
+
+def _of_version(served: Served, version: str | None) -> Served:
+    """``served``, if it is the version asked for. Raises `NoSuchPath`."""
+    if version not in (None, served.promotion.version):
+        raise NoSuchPath(f"Version {version} does not serve.", fix=f"version {served.promotion.version} does; leave the version out")
+    return served
 
 
 def _nothing(scope: Scope) -> NoSuchPath:

@@ -1,6 +1,6 @@
 """What all doors share: reading a JSON body with its limits, sending one, and how a door is described to clients."""
 
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
@@ -20,7 +20,10 @@ SAID = {
 class Door(Protocol):
     """One protocol. Raises problems; the front answers them."""
 
-    paths: ClassVar[dict[str, str]]
+    @property
+    def paths(self) -> dict[str, str]:
+        """Where it is asked, and what /metrics calls it there; ``/v2/`` stands for everything below."""
+        ...
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes], request_id: str) -> None: ...
 

@@ -70,6 +70,44 @@ sketches = Table(
     Index("sketches_by_version", "model", "version", "window_start"),
 )
 
+# Routes as the ledger: rows are only added, each with its audit entry.
+routes = Table(
+    "routes",
+    metadata,
+    Column("model", String(64), primary_key=True),
+    Column("alias", String(64), primary_key=True),
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("kind", String(16), nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("body", Text, nullable=False),
+)
+
+# What a server saw of an arm: a state, replaced as it goes on.
+arms = Table(
+    "arms",
+    metadata,
+    Column("id", String(200), primary_key=True),
+    Column("model", String(64), nullable=False),
+    Column("alias", String(64), nullable=False),
+    Column("route", Integer, nullable=False),
+    Column("body", Text, nullable=False),
+    Index("arms_by_route", "model", "alias", "route"),
+)
+
+verdicts = Table(
+    "verdicts",
+    metadata,
+    Column("seq", _Seq, primary_key=True),
+    Column("model", String(64), nullable=False),
+    Column("alias", String(64), nullable=False),
+    Column("champion", String(16), nullable=False),
+    Column("candidate", String(16), nullable=False),
+    Column("body", Text, nullable=False),
+    Index("verdicts_by_versions", "model", "alias", "champion", "candidate", "seq"),
+)
+
 audit = Table(
     "audit",
     metadata,

@@ -59,10 +59,23 @@ def _facts(report: DriftReport, evidently_href: str | None) -> Element:
     when = "no predictions"
     if report.window_start and report.window_end:
         when = f"{report.window_start:%Y-%m-%d %H:%M:%S} to {report.window_end:%Y-%m-%d %H:%M:%S} UTC"
-    said = _el("p", f"Window: {report.rows:,} predictions, {when}. Baseline: {report.manifest_id}. Report: {report.id}.", class_="soft")
+    said = _el(
+        "p", f"Window: {report.rows:,} predictions, {when}, {_read_from(report)}. Baseline: {report.manifest_id}. Report: {report.id}.",
+        class_="soft",
+    )  # fmt: skip
+    for name, why in report.not_watched.items():
+        said.extend([_el("br"), _el("span", f"Not watched: {name}, {why}.")])
     if evidently_href:
         said.extend([_el("br"), _el("a", "Evidently's report of the same window", href=evidently_href)])
     return said
+
+
+def _read_from(report: DriftReport) -> str:
+    if report.source == "events":
+        return "from their events"
+    off = max((c.error for c in report.columns), default=0.0)
+    exact = f"shares within {off:.1%} of the rows, 99 times in 100" if off else "exact"
+    return f"from sketches of {report.predictions or report.rows:,} ({exact})"
 
 
 def _table(report: DriftReport) -> Element:

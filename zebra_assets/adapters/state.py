@@ -22,7 +22,7 @@ from zebra_assets.errors import NotFound, Refused, Unavailable, UsageError
 
 # Oldest first; the last one is what this code reads and writes. Kept here so that opening a database does not import
 # alembic (0.3 s); a test compares the list with migrations/versions.
-REVISIONS = ("0001", "0002", "0003")
+REVISIONS = ("0001", "0002", "0003", "0004")
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_S = 10  # how long a writer waits for another one before it says so
 

@@ -66,6 +66,7 @@ sketches = Table(
     Column("model", String(64), nullable=False),
     Column("version", String(16), nullable=False),
     Column("window_start", DateTime(timezone=True), nullable=False),
+    Column("rows", BigInteger, nullable=False, server_default="0"),
     Column("body", Text, nullable=False),
     Index("sketches_by_version", "model", "version", "window_start"),
 )

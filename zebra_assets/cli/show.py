@@ -103,8 +103,12 @@ def drift(report: DriftReport) -> None:
         [c.column, c.score, c.threshold, verdict(not c.drifted, "ok", "DRIFT"), c.psi, c.js, c.ks, ", ".join(c.new_values[:5]) or "-"]
         for c in sorted(report.columns, key=lambda c: -c.score)
     ]
-    say(f"{report.model} v{report.version}: {report.rows:,} predictions against {report.manifest_id}")
+    say(f"{report.model} v{report.version}: {report.rows:,} predictions against {report.manifest_id}, read from {report.source}")
     table(["column", "score", "threshold", "", "psi", "js", "ks", "new values"], rows, empty="no columns compared")
+    if off := max((c.error for c in report.columns), default=0.0):
+        say(f"sketched: a column's shares are within {off:.1%} of the rows, 99 times in 100")
+    for name, why in report.not_watched.items():
+        say(f"not watched: {name} ({why})")
     if report.score is not None:
         say(f"share of drifted columns: {report.score:.2f}")
     say(f"{report.state}: {report.reason} Recommendation: {report.recommendation}.", "bold red" if report.state == "drifted" else "bold")

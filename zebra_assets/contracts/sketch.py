@@ -66,3 +66,11 @@ class Sketches(Protocol):
     def windows(self, model: str, *, version: str | None = None, since: datetime | None = None) -> list[WindowSketch]:
         """A model's windows, or those of one version that began at ``since`` or later; oldest first."""
         ...
+
+    def newest(self, model: str, version: str, *, rows: int) -> list[WindowSketch]:
+        """The newest whole hours of a version that together hold ``rows`` predictions, or all there are; oldest first."""
+        ...
+
+    def made(self, model: str, version: str) -> int:
+        """How many predictions a version's windows hold."""
+        ...

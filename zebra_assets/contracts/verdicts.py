@@ -76,7 +76,11 @@ class DriftBin(Noun):
 
 
 class ColumnDrift(Noun):
-    """One column's distance from its baseline. `score` is the model's drift metric net of what chance alone gives."""
+    """One column's distance from its baseline. `score` is the model's drift metric net of what chance alone gives.
+
+    `error` is how far off the window's bars may be, as a share of its rows and with 99 % confidence: 0 for rows that were
+    read themselves, the sketch's bound for a sketch (docs/drift.md).
+    """
 
     column: str
     kind: Literal["numeric", "categorical"]
@@ -88,10 +92,18 @@ class ColumnDrift(Noun):
     ks: float | None = None
     new_values: list[str] = Field(default_factory=list)
     bins: list[DriftBin] = Field(default_factory=list)
+    error: float = 0.0
 
 
 class DriftReport(Noun):
-    """A window of prediction events against the baseline manifest of the version that made them."""
+    """A window of predictions against the baseline manifest of the version that made them.
+
+    Attributes:
+        source: what was read: the events of single predictions, or the sketches that servers keep of all of them.
+        rows: predictions measured.
+        predictions: predictions made in the window, where that is known: a sketch may cover a random part of them.
+        not_watched: the baseline's features that were not measured, each with the reason.
+    """
 
     id: str
     model: Name
@@ -100,10 +112,13 @@ class DriftReport(Noun):
     window_start: datetime | None
     window_end: datetime | None
     rows: int
+    source: Literal["events", "sketches"] = "events"
+    predictions: int | None = None
     state: Literal["stable", "drifted", "unknown"]
     score: float | None = Field(description="Share of drifted feature columns, 0 to 1; None while unknown.")
     columns: list[ColumnDrift]
     prediction: ColumnDrift | None = None
+    not_watched: dict[str, str] = Field(default_factory=dict)
     recommendation: Literal["none", "retrain", "wait"]
     reason: str
     created_at: datetime

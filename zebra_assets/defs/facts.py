@@ -138,10 +138,13 @@ def of_drift(report: DriftReport) -> Facts:
         "reason": report.reason,
         "recommendation": report.recommendation,
         "window rows": report.rows,
+        "window read from": report.source,
         "columns": _table(
             ["column", "score", "threshold", "drifted"], [[c.column, c.score, c.threshold, "**yes**" if c.drifted else "no"] for c in worst]
         ),
     }
+    if report.not_watched:
+        facts["not watched"] = ", ".join(sorted(report.not_watched))
     if report.score is not None:
         facts["drift score"] = report.score
     if report.html_uri:

@@ -111,6 +111,8 @@ def monitor_sensor(project: Project, jobs: list[Any], every_s: int) -> dg.Sensor
 
     @dg.sensor(name="monitor_sensor", jobs=jobs, minimum_interval_seconds=every_s, default_status=RUNNING)
     def sensor(context: dg.SensorEvaluationContext, house: House) -> dg.SensorResult | dg.SkipReason:
+        from zebra_assets.loop import predictions_made
+
         measured: dict[str, int] = json.loads(context.cursor or "{}")
         requests, waiting = [], []
         for spec in project.models.values():
@@ -119,7 +121,7 @@ def monitor_sensor(project: Project, jobs: list[Any], every_s: int) -> dg.Sensor
                 waiting.append(f"{spec.name}: nothing in {spec.promotion.alias_prod}")
                 continue
             key = f"{spec.name}/{head.version}"
-            count = house.parts.events.count(spec.name, version=head.version)
+            count = predictions_made(house.parts, spec.name, head.version)
             fresh = count - measured.get(key, 0)
             if fresh < spec.drift.min_rows:
                 waiting.append(f"{spec.name} v{head.version}: {fresh} of {spec.drift.min_rows} new predictions")

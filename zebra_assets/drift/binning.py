@@ -62,7 +62,7 @@ def compare_summaries(baseline: ColumnStats, other: ColumnStats) -> Binned | Non
         return None
     if baseline.kind == "categorical":
         seen = Counter(dict(zip(map(as_text, other.values), other.counts, strict=True)))
-        return _tallied(baseline, seen, other.nulls, rows=other.rows, unlisted=other.other)
+        return compare_tallied(baseline, seen, other.nulls, rows=other.rows, unlisted=other.other)
     cuts, counts = np.asarray(baseline.edges), np.asarray(other.counts, dtype=np.int64)
     if not len(baseline.counts) or not len(counts):
         return _grouped(baseline, np.asarray([int(counts.sum())]), other.nulls, rows=other.rows) if not len(baseline.counts) else None
@@ -89,7 +89,7 @@ def compare_counted(baseline: ColumnStats, cells: Sequence[int], nulls: int, *, 
     seen = Counter(dict(zip(map(as_text, baseline.values), listed, strict=True)))
     if not baseline.other:  # the baseline lists all it has, so any other is new
         seen["\0"], others = others, 0
-    return _tallied(baseline, seen, nulls, rows=rows, unlisted=others)
+    return compare_tallied(baseline, seen, nulls, rows=rows, unlisted=others)
 
 
 def _exact(stats: ColumnStats) -> bool:
@@ -112,7 +112,7 @@ def _numeric(stats: ColumnStats, values: Sequence[Any]) -> Binned:
     if counts == 0:
         return _grouped(stats, np.asarray([len(present)]), nulls, rows=len(values))
     edges = np.asarray(stats.edges, dtype=np.float64)
-    low, high = _range(stats)
+    low, high = span(stats)
     cells = np.clip(np.searchsorted(edges, present, side="right"), 1, counts)
     cells[present < low], cells[present > high] = 0, counts + 1
     return _grouped(stats, np.bincount(cells, minlength=counts + 2), nulls, rows=len(values))
@@ -123,7 +123,7 @@ def _grouped(stats: ColumnStats, window: Counts, nulls: int, *, rows: int) -> Bi
     counts, edges = np.asarray(stats.counts, dtype=np.int64), np.asarray(stats.edges, dtype=np.float64)
     if len(counts) == 0:  # the baseline is all null: a number is news, whichever it is
         return _table("numeric", ["any number", "(null)"], [0, stats.nulls], [int(window.sum()), nulls])
-    low, high = _range(stats)
+    low, high = span(stats)
     baseline = np.concatenate(([0], counts, [0]))
     starts = _group_starts(counts, least=MIN_EXPECTED * stats.rows / max(rows, 1))
     stops = np.append(starts[1:], len(counts))
@@ -138,7 +138,8 @@ def _grouped(stats: ColumnStats, window: Counts, nulls: int, *, rows: int) -> Bi
     )
 
 
-def _range(stats: ColumnStats) -> tuple[float, float]:
+def span(stats: ColumnStats) -> tuple[float, float]:
+    """The smallest and the largest number of a baseline that has any."""
     first, last = stats.edges[0], stats.edges[-1]
     return (first if stats.min is None else min(first, stats.min)), (last if stats.max is None else max(last, stats.max))
 
@@ -151,11 +152,11 @@ def _categorical(stats: ColumnStats, values: Sequence[Any]) -> Binned:
             nulls += rows
         else:
             seen[as_text(value)] += rows
-    return _tallied(stats, seen, nulls, rows=len(values))
+    return compare_tallied(stats, seen, nulls, rows=len(values))
 
 
-def _tallied(stats: ColumnStats, seen: Counter[str], nulls: int, *, rows: int, unlisted: int = 0) -> Binned:
-    """Merge rare values; ``unlisted`` rows of the window have values that nobody kept."""
+def compare_tallied(stats: ColumnStats, seen: Counter[str], nulls: int, *, rows: int, unlisted: int = 0) -> Binned:
+    """Bin counted values, rare ones merged; ``unlisted`` rows of the window have values that nobody kept."""
     known = [as_text(v) for v in stats.values]
     # With an unlisted rest on either side, an unlisted value is not proven new.
     strange = {v: n for v, n in seen.items() if v not in set(known)}

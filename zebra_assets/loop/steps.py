@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from zebra_assets import kinds
 from zebra_assets.contracts.dataset_spec import DatasetSpec
-from zebra_assets.contracts.events import DriftEvent
+from zebra_assets.contracts.events import DriftEvent, PredictionEvent
 from zebra_assets.contracts.model_spec import ModelSpec
 from zebra_assets.contracts.names import safe_join
 from zebra_assets.contracts.promotion import Promotion
@@ -20,6 +20,7 @@ from zebra_assets.errors import NotFound, ZebraError
 from zebra_assets.loop import pages
 from zebra_assets.loop.keys import held_out, resolve
 from zebra_assets.loop.predictions import prediction_baseline, predictions
+from zebra_assets.loop.window import covering_sketches
 from zebra_assets.parts import Parts
 
 if TYPE_CHECKING:
@@ -159,21 +160,30 @@ def promote_run(parts: Parts, spec: ModelSpec, run_id: str, alias: str, reason: 
 def watch(parts: Parts, spec: ModelSpec, *, evidently: Literal["never", "drifted", "always"] = "never") -> DriftReport | None:
     """Compare the newest window of predictions with prod's baseline; None while nothing is in prod.
 
+    The window is read from sketches where they cover it, else from events (`covering_sketches`); the report says which.
+
     The verdict and its page rest before anything else is tried; where the Pushgateway or Evidently fails, a warning is
     logged and the verdict stands. A drifted window leaves one `drift_event`, however often it is looked at.
 
     Args:
         evidently: when to draw Evidently's page too, which costs some 10 CPU-seconds in a process of its own.
     """
-    from zebra_assets.drift.monitor import monitor
+    from zebra_assets.drift.monitor import monitor, monitor_sketches
 
     head = parts.ledger.head(spec.name, spec.promotion.alias_prod)
     if head is None:
         return None
     manifests = resolve(parts, spec, head.manifest_id)
-    window = parts.events.predictions(spec.name, version=head.version, limit=spec.drift.window_rows)
+
+    def events() -> list[PredictionEvent]:
+        return parts.events.predictions(spec.name, version=head.version, limit=spec.drift.window_rows)
+
     answers = prediction_baseline(parts, spec.name, head.model_digest, manifests)
-    report = monitor(spec, manifests["train"], head.version, window, prediction_baseline=answers, baseline_id=head.manifest_id)
+    baseline, sketched = manifests["train"], covering_sketches(parts, spec, head.version)
+    if sketched:
+        report = monitor_sketches(spec, baseline, head.version, sketched, prediction_baseline=answers, baseline_id=head.manifest_id)
+    else:
+        report = monitor(spec, baseline, head.version, events(), prediction_baseline=answers, baseline_id=head.manifest_id)
     report = pages.store_drift(parts, report)
     parts.records.save(report)
     if report.state == "drifted":
@@ -181,7 +191,7 @@ def watch(parts: Parts, spec: ModelSpec, *, evidently: Literal["never", "drifted
         parts.events.append([event])
     extras: list[Callable[[], object]] = [lambda: _push(parts, report)]
     if evidently == "always" or evidently == report.state:
-        extras.append(lambda: pages.store_evidently(parts, report, spec=spec, baseline=manifests["train"], window=window))
+        extras.append(lambda: pages.store_evidently(parts, report, spec=spec, baseline=baseline, window=events()))
     for extra in extras:
         try:
             extra()

@@ -38,6 +38,9 @@ def cli() -> str:
         command = group.get_command(root, name)
         assert command is not None
         parts.append(f"## `mlops {name}`\n\n```text\n{help_of(command, name, root)}\n```\n")
+        if isinstance(command, click.Group):
+            above = click.Context(command, info_name=name, parent=root)
+            parts += [f"### `mlops {name} {sub}`\n\n```text\n{help_of(c, sub, above)}\n```\n" for sub, c in command.commands.items()]
     parts.append(_exit_codes())
     return "\n".join(parts)
 

@@ -35,7 +35,24 @@ class Settings(BaseSettings):
     dagster_ui_url: str = Field(default="http://127.0.0.1:3000", description="Where people open Dagster; used for links only.")
     serving_host: str = Field(default="127.0.0.1", description="Address the server binds.")
     serving_port: int = Field(default=8080, ge=0, le=65535, description="Port the server binds; 0 picks a free one.")
-    serving_token: SecretStr | None = Field(default=None, description="Bearer token; required for a non-loopback serving_host.")
+    serving_token: SecretStr | None = Field(default=None, description="A bearer token with every scope, beside those of `mlops token`.")
+    serving_tokens_file: Path | None = Field(default=None, description="File of `mlops token`; default .zebraops/serving/tokens.json.")
+    serving_allowed_hosts: str = Field(
+        default="",
+        description="Comma-separated Host headers to accept, such as ml.example.com or *.example.com; default any but on loopback.",
+    )
+    serving_rate_per_s: float = Field(
+        default=0, ge=0, description="Requests a second of one token, or address without one; 0 for no limit."
+    )
+    serving_access_log: str | None = Field(default=None, description="File for one JSON line a request, '-' for stderr; default none.")
+    serving_root: Literal["warn", "refuse"] = Field(default="warn", description="What to do when root is to listen beyond loopback.")
+    serving_oidc_issuer: str | None = Field(default=None, description="Accept this issuer's JWTs: their `iss`.")
+    serving_oidc_audience: str | None = Field(default=None, description="What such a JWT's `aud` must name; required with an issuer.")
+    serving_oidc_jwks: str | None = Field(
+        default=None, description="The issuer's keys: a file, or an https:// URL; required with an issuer."
+    )
+    serving_oidc_algorithms: str = Field(default="RS256,ES256,EdDSA", description="Comma-separated signatures to accept on a JWT.")
+    serving_oidc_scope_claim: str = Field(default="scope", description="Claim that grants zebra:predict, zebra:read and zebra:operate.")
     reload_interval_s: float = Field(default=1.0, gt=0, description="How often the server asks the ledger for a new version.")
     dagster_home: Path | None = Field(default=None, description="Dagster's instance folder; default <project>/dagster_home.")
     watch_sources: bool = Field(default=True, description="Ingest when a source's revision changes, between the scheduled ingests.")
@@ -61,6 +78,11 @@ class Settings(BaseSettings):
     @property
     def manifests_dir(self) -> Path:
         return self.project_dir / "manifests"
+
+    @property
+    def tokens_file(self) -> Path:
+        """Where the server's tokens are kept."""
+        return self.serving_tokens_file or self.home / "serving" / "tokens.json"
 
     @cached_property
     def state(self) -> str:

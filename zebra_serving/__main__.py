@@ -36,7 +36,7 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m zebra_serving", description="Serve the version that an alias names.")
     parser.add_argument("--model", required=True)
     parser.add_argument("--alias", default="prod")
-    parser.add_argument("--host", help="address to bind; anything but loopback needs ZEBRA_SERVING_TOKEN")
+    parser.add_argument("--host", help="address to bind; anything but loopback needs a token")
     parser.add_argument("--port", type=int, help="port to bind; 0 picks a free one")
     parser.add_argument("--project", type=Path, help="folder with models/ and manifests/")
     parser.add_argument("--profile", help="name of a file in infra/profiles/")
@@ -45,7 +45,7 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
 
 def _serve(settings: Settings, options: argparse.Namespace) -> None:
     host = options.host or settings.serving_host
-    check_bind(host, settings.serving_token)
+    check_bind(host, settings)
     _check_known(settings, options.model)
 
     # 0.7 s of imports: after the checks, so that a mistyped command is told so at once.

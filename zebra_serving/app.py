@@ -67,8 +67,8 @@ class App:
 
         path = scope["path"]
         try:
-            if (problem := self._guard.check(path, headers)) is not None:
-                raise problem
+            who = self._guard.known(scope, headers, began) or await self._guard.ask(headers)
+            self._guard.admit(who, scope, began)
             if (door := self._doors.get(path) or self._doors.get(_first(path))) is not None:
                 await door(scope, receive, answer, headers, request_id)
             else:
@@ -137,7 +137,7 @@ def create_app(
         fleet.stop()
 
     doors: list[Door] = [NativeDoor(fleet), OpenInferenceDoor(fleet), MlflowDoor(fleet)]
-    return App(control_app(fleet, lifespan), doors, Guard(host or settings.serving_host, settings.serving_token), fleet)
+    return App(control_app(fleet, lifespan), doors, Guard(host or settings.serving_host, settings), fleet)
 
 
 def _ledger(settings: Settings) -> Ledger:

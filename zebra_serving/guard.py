@@ -1,20 +1,29 @@
-"""Who may ask: the Host header, the bearer token, and whether the server may bind where it is told to.
+"""Who may ask: the request's head is judged here, before a door or a route sees it.
 
+Host, number of headers, content encoding, identity (`access/identities`), scope (`access/scopes`), rate (`access/rates`).
 Loopback without a token is the laptop's case; there the Host header is checked, or any web page could reach the server
 through the browser of the person in front of it. Anywhere else a token is required.
 """
 
-import hmac
 import ipaddress
+import logging
+import os
+from collections.abc import Mapping
+from typing import Any
 
-from pydantic import SecretStr
-
+from zebra_assets.adapters.token_file import TokenFile
 from zebra_assets.errors import Refused
-from zebra_serving.problems import Problem, Unauthorized, UntrustedHost
+from zebra_assets.settings import Settings
+from zebra_serving.access.identities import ANYBODY, Identities, Identity
+from zebra_serving.access.rates import Rates, network_of
+from zebra_serving.access.scopes import OPEN, Scopes
+from zebra_serving.problems import Encoded, Forbidden, HeadTooLarge, RateLimited, UntrustedHost
+
+log = logging.getLogger(__name__)
 
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
-OPEN_PATHS = frozenset({"/health"})
 MAX_SEEN = 64
+MAX_HEADERS = 100
 
 
 def is_loopback(host: str) -> bool:
@@ -27,46 +36,101 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def check_bind(host: str, token: SecretStr | None) -> None:
-    """Refuse to listen to strangers without a token.
+def check_bind(host: str, settings: Settings) -> None:
+    """Refuse to listen to strangers without knowing one's own.
 
     Raises:
-        Refused: ``host`` is not loopback and no token is set.
+        Refused: ``host`` is not loopback, and there is no token of any kind, or this is root and must not be.
     """
-    if not is_loopback(host) and not (token and token.get_secret_value()):
+    if is_loopback(host):
+        return
+    token = settings.serving_token
+    if not (token and token.get_secret_value()) and not settings.serving_oidc_issuer and not settings.tokens_file.exists():
         raise Refused(
             f"The server will not listen on {host} without a token: anybody in reach could ask it.",
-            fix="export ZEBRA_SERVING_TOKEN=$(openssl rand -hex 32), or --host 127.0.0.1",
+            fix="mlops token create NAME, or export ZEBRA_SERVING_TOKEN=$(openssl rand -hex 32), or --host 127.0.0.1",
         )
+    if os.geteuid() == 0:
+        if settings.serving_root == "refuse":
+            raise Refused(f"The server will not listen on {host} as root.", fix="start it as another user, or ZEBRA_SERVING_ROOT=warn")
+        log.warning("listening on %s as root: start it as another user", host)
 
 
 class Guard:
-    """Checks each request's head.
+    """Checks each request's head. Event loop only.
 
     Args:
-        host: where the server is bound. On loopback only loopback names are accepted as Host.
+        host: where the server is bound. On loopback only loopback names, and the setting's, are accepted as Host.
+
+    Raises:
+        UsageError: the settings about JWTs do not fit.
     """
 
-    def __init__(self, host: str, token: SecretStr | None) -> None:
-        self._hosts = _LOOPBACK_NAMES | {host.strip("[]").lower()} if is_loopback(host) else None
+    def __init__(self, host: str, settings: Settings) -> None:
+        more = [name.strip().lower() for name in settings.serving_allowed_hosts.split(",") if name.strip()]
+        loopback = is_loopback(host)
+        near = _LOOPBACK_NAMES | {host.strip("[]").lower()} if loopback else frozenset[str]()
+        self._hosts = frozenset(n for n in more if not n.startswith("*.")) | near if loopback or more else None
+        self._domains = tuple(name[1:] for name in more if name.startswith("*."))
         self._seen: set[bytes] = set()  # Host headers that were found good: one or two, and no need to read them again
-        secret = token.get_secret_value() if token else ""
-        self._expected = f"Bearer {secret}".encode() if secret else None
+        secret = settings.serving_token.get_secret_value() if settings.serving_token else ""
+        oidc = None
+        if settings.serving_oidc_issuer:
+            from zebra_serving.access.oidc import Oidc
 
-    def check(self, path: str, headers: dict[bytes, bytes]) -> Problem | None:
-        """The reason to refuse, or None. ``headers`` have lower-case names."""
+            oidc = Oidc.of(settings)
+        self._identities = Identities(secret, TokenFile(settings.tokens_file), oidc, must=not loopback)
+        self._scopes, self._rates = Scopes(), Rates(settings.serving_rate_per_s)
+
+    def known(self, scope: Mapping[str, Any], headers: dict[bytes, bytes], moment: float) -> Identity | None:
+        """Who asks, if that is known without looking closer; None: `ask`. ``headers`` have lower-case names.
+
+        Args:
+            moment: `time.perf_counter()` of the request.
+
+        Raises:
+            UntrustedHost, HeadTooLarge, Encoded.
+        """
         if self._hosts is not None and headers.get(b"host") not in self._seen:
-            host = headers.get(b"host", b"")
-            if _host_name(host) not in self._hosts:
-                return UntrustedHost("The Host header does not name this machine.", fix="ask 127.0.0.1 or localhost")
-            if len(self._seen) < MAX_SEEN:
-                self._seen.add(host)
-        if self._expected is None or path in OPEN_PATHS:
-            return None
-        # Compared in constant time: how long a wrong token takes tells nothing about the right one.
-        if hmac.compare_digest(headers.get(b"authorization", b""), self._expected):
-            return None
-        return Unauthorized("A bearer token is required.", fix='curl -H "Authorization: Bearer $ZEBRA_SERVING_TOKEN" …')
+            self._check_host(headers.get(b"host", b""))
+        if len(scope["headers"]) > MAX_HEADERS:
+            raise HeadTooLarge(f"More than {MAX_HEADERS} headers.", fix="send fewer")
+        if headers.get(b"content-encoding", b"identity") != b"identity":
+            raise Encoded("A compressed body is not read.", fix="send it as it is, without Content-Encoding")
+        who = self._identities.known(headers.get(b"authorization", b""), moment)
+        if who is None and self._scopes.needed(scope["method"], scope["path"]) is OPEN:
+            return ANYBODY
+        return who
+
+    async def ask(self, headers: dict[bytes, bytes]) -> Identity:
+        """Who asks, found out. Raises `Unauthorized` and `RateLimited`."""
+        return await self._identities.ask(headers.get(b"authorization", b""))
+
+    def admit(self, who: Identity, scope: Mapping[str, Any], moment: float) -> None:
+        """Let a caller ask this.
+
+        Raises:
+            Forbidden: none of its scopes suffices.
+            RateLimited: it asks too often.
+        """
+        if who is not ANYBODY:
+            needed = self._scopes.needed(scope["method"], scope["path"])
+            if needed and not needed & who.scopes:
+                has, wants = " and ".join(sorted(who.scopes)) or "nothing", " or ".join(sorted(needed))
+                fix = f"mlops token create NAME --scope {min(needed)}"
+                raise Forbidden(f"Token '{who.name}' may {has}; this asks for {wants}.", fix=fix)
+        if self._rates.limited:
+            client = scope.get("client")
+            caller = who.name or network_of(client[0] if client else "")
+            if wait := self._rates.pass_(caller, moment):
+                raise RateLimited("More requests than this caller may send.", after_s=wait)
+
+    def _check_host(self, header: bytes) -> None:
+        host = _host_name(header)
+        if host not in (self._hosts or ()) and not (self._domains and host.endswith(self._domains)):
+            raise UntrustedHost("The Host header does not name this machine.", fix="ask 127.0.0.1, or set ZEBRA_SERVING_ALLOWED_HOSTS")
+        if len(self._seen) < MAX_SEEN:
+            self._seen.add(header)
 
 
 def _host_name(header: bytes) -> str:

@@ -5,6 +5,7 @@ are to blame. Raised by the doors, the data plane, the guard and the routes.
 """
 
 import logging
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
@@ -28,7 +29,7 @@ class FieldError:
 class Problem(ZebraError):
     """Base of the refusals below."""
 
-    retry_after_s: ClassVar[int | None] = None
+    retry_after_s: int | None = None
     headers: ClassVar[dict[str, str]] = {}
 
     def details(self) -> dict[str, Any]:
@@ -49,10 +50,17 @@ class UntrustedHost(Problem):
 
 
 class Unauthorized(Problem):
-    """No bearer token, or another one."""
+    """No bearer token, or one that is worth nothing."""
 
     http_status = 401
     headers: ClassVar[dict[str, str]] = {"www-authenticate": "Bearer"}
+
+
+class Forbidden(Problem):
+    """Known, and not allowed to ask this."""
+
+    http_status = 403
+    headers: ClassVar[dict[str, str]] = {"www-authenticate": 'Bearer error="insufficient_scope"'}
 
 
 class NoSuchPath(Problem):
@@ -72,6 +80,13 @@ class TooLarge(Problem):
     """More bytes or rows than one request may bring."""
 
     http_status = 413
+
+
+class Encoded(Problem):
+    """A compressed body: a few bytes could become any number."""
+
+    http_status = 415
+    headers: ClassVar[dict[str, str]] = {"accept-encoding": "identity"}
 
 
 class NotJson(Problem):
@@ -100,6 +115,26 @@ class InputInvalid(Problem):
 
     def details(self) -> dict[str, Any]:
         return {"errors": [asdict(e) for e in self.errors]}
+
+
+class RateLimited(Problem):
+    """More requests than this caller may send.
+
+    Args:
+        after_s: seconds until the next one would pass.
+    """
+
+    http_status = 429
+
+    def __init__(self, message: str, *, after_s: float, fix: str | None = None) -> None:
+        super().__init__(message, fix=fix or "ask more slowly")
+        self.retry_after_s = max(1, math.ceil(after_s))
+
+
+class HeadTooLarge(Problem):
+    """More headers than a request needs."""
+
+    http_status = 431
 
 
 class NotReady(Problem):

@@ -45,7 +45,7 @@ def verb(name: str | None = None, **attributes: Any) -> Callable[[F], click.Comm
     def decorate(function: F) -> click.Command:
         @functools.wraps(function)
         def run(project: str | None, profile: str | None, as_json: bool, verbose: bool, **arguments: Any) -> Any:
-            above = click.get_current_context().find_root().params
+            above = _said_above(click.get_current_context())
             call = Call(
                 project or above.get("project"),
                 profile or above.get("profile"),
@@ -58,6 +58,12 @@ def verb(name: str | None = None, **attributes: Any) -> Callable[[F], click.Comm
         return command
 
     return decorate
+
+
+def _said_above(context: click.Context) -> dict[str, Any]:
+    """The common options of the groups that a command belongs to; the nearest one's word counts."""
+    above = context.parent
+    return {} if above is None else {**_said_above(above), **{name: value for name, value in above.params.items() if value}}
 
 
 @dataclass

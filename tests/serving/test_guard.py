@@ -1,0 +1,356 @@
+"""Who may ask what: every route declares its scope, and each kind of caller gets exactly what is declared."""
+
+import asyncio
+import base64
+import hmac
+import json
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from starlette.routing import Route
+
+from tests.serving.conftest import MODEL, ROW, Bench, Shelf, make_bench, until
+from zebra_assets.adapters.token_file import TokenFile
+from zebra_assets.contracts.noun import now
+from zebra_assets.contracts.token import SCOPES
+from zebra_assets.errors import UsageError
+from zebra_assets.governance.tokens import mint
+from zebra_assets.settings import Settings
+from zebra_serving.access.identities import GUESSES, Identities
+from zebra_serving.access.rates import MOST, Rates, network_of
+from zebra_serving.access.scopes import KNOWN, OPEN, OPERATE, PREDICT, READ, ROUTES, Scopes
+from zebra_serving.app import App
+from zebra_serving.problems import RateLimited, Unauthorized
+
+# Pinned: a route may be added with its line in `scopes`; one that is opened wider has to be opened here, too.
+GOLDEN = {
+    "GET /health": "none predict read operate expired wrong",
+    "GET /ready": "predict read operate",
+    "GET /ping": "predict read operate",
+    "GET /version": "predict read operate",
+    "GET /v2": "predict read operate",
+    "GET /v2/health/live": "predict read operate",
+    "GET /v2/health/ready": "predict read operate",
+    "GET /v2/models/*": "predict read operate",
+    "GET /v2/models/*/versions/*": "predict read operate",
+    "GET /model": "read",
+    "GET /models": "read",
+    "GET /models/*": "read",
+    "GET /metrics": "read",
+    "GET /openapi.json": "read",
+    "GET /": "read",
+    "POST /predict": "predict",
+    "POST /models/*/predict": "predict",
+    "POST /invocations": "predict",
+    "POST /v2/models/*/infer": "predict",
+    "POST /v2/models/*/versions/*/infer": "predict",
+}
+IDENTITIES = ("none", *SCOPES, "expired", "wrong")
+
+
+def bearer(secret: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {secret}"}
+
+
+def with_settings(bench: Bench, **more: Any) -> Bench:
+    return Bench(Settings(**{**bench.settings.model_dump(), **more}), bench.shelf)
+
+
+def keep(bench: Bench, name: str, *scopes: Any, lasts: timedelta | None = None) -> str:
+    """A token in the project's file; its secret."""
+    at = now() if lasts is None or lasts > timedelta(0) else now() + 2 * lasts
+    made = mint(name, scopes, at=at, by="test", expires_at=at + abs(lasts) if lasts else None)
+    TokenFile(bench.settings.tokens_file).add(made.token)
+    return made.secret
+
+
+@dataclass
+class Office:
+    """A server that knows its callers, and each one's header."""
+
+    client: httpx.Client
+    app: App
+    headers: dict[str, dict[str, str]]
+
+    def status(self, who: str, route: str) -> int:
+        method, path = route.split(" ")
+        path = path.replace("models/*", f"models/{MODEL}").replace("versions/*", "versions/1").replace("*", "x")
+        return self.client.request(method, path, headers=self.headers[who]).status_code
+
+
+@pytest.fixture(scope="module")
+def office(tmp_path_factory: pytest.TempPathFactory, shelf: Shelf) -> Iterator[Office]:
+    bench = make_bench(tmp_path_factory.mktemp("project"), shelf)
+    bench.promote("1")
+    secrets = {scope: keep(bench, scope, scope) for scope in SCOPES}
+    secrets["expired"] = keep(bench, "expired", *SCOPES, lasts=timedelta(hours=-1))
+    secrets["wrong"] = secrets["predict"][:-1] + ("A" if secrets["predict"][-1] != "A" else "B")
+    app = bench.app()
+    with bench.running(app) as client:
+        until(lambda: app.loader.current)
+        yield Office(client, app, {"none": {}, **{who: bearer(secret) for who, secret in secrets.items()}})
+
+
+def routes_of(app: App, document: dict[str, Any]) -> set[str]:
+    """Every ``METHOD /path`` that an app answers: its control routes, its doors, and all that its interface describes."""
+    control = {f"{m} {r.path}" for r in app.control.routes if isinstance(r, Route) for m in (r.methods or ()) if m != "HEAD"}
+    control |= {f"{m.upper()} {path}" for path, methods in document["paths"].items() for m in methods}
+    return {re.sub(r"\{[^}]+\}", "x", route) for route in control}
+
+
+def test_every_route_declares_its_scope(office: Office) -> None:
+    document = office.client.get("/openapi.json", headers=office.headers["read"]).json()
+    undeclared = [route for route in routes_of(office.app, document) if not Scopes().declared(*route.split(" "))]
+    assert not undeclared, "add a line for each in zebra_serving/access/scopes.py"
+    scopes = Scopes()
+    below = {
+        path for path in office.app._doors
+        if not any(scopes.declared(method, path) for method in ("GET", "POST", "PUT", "DELETE"))
+        and not any(route.split(" ")[1].startswith(path) for route in ROUTES)
+    }  # fmt: skip
+    assert not below, "a door answers these, and no line of zebra_serving/access/scopes.py names them"
+
+
+@pytest.mark.parametrize("who", IDENTITIES)
+def test_each_caller_gets_what_is_declared_and_nothing_else(office: Office, who: str) -> None:
+    for route, needs in ROUTES.items():
+        status = office.status(who, route)
+        if not needs or who in needs:
+            assert status not in (401, 403), (route, who, status)
+        else:
+            assert status == (403 if who in SCOPES else 401), (route, who, status)
+
+
+@pytest.mark.parametrize("route", GOLDEN)
+def test_what_is_declared_is_what_was_agreed(route: str) -> None:
+    assert "".join(f"{w} " for w in IDENTITIES if not ROUTES[route] or w in ROUTES[route]).split() == GOLDEN[route].split()
+
+
+@pytest.mark.parametrize("who", [w for w in IDENTITIES if w != "operate"])
+@pytest.mark.parametrize("route", ["GET /nowhere", "PUT /predict", f"PUT /models/{MODEL}", "GET /predict", "POST /model", "DELETE /health", "POST /v2/models/x/y", "GET /docs",
+                                   f"POST /v2/models/{MODEL}/infer/", "OPTIONS /predict", "TRACE /health"])  # fmt: skip
+def test_what_nobody_declared_is_closed(office: Office, who: str, route: str) -> None:
+    assert office.status(who, route) == (403 if who in SCOPES else 401)
+
+
+def test_a_path_with_a_wildcard_is_no_way_around(office: Office) -> None:
+    scopes = Scopes()
+    for path in (f"/v2/models/{MODEL}/infer", "/v2/models/x/versions/1/infer"):
+        assert scopes.needed("POST", path) is PREDICT
+    for path in (
+        "/v2/models//infer",
+        "/v2/models/a/b/infer",
+        "/v2/models/a/infer/",
+        "/v2/models/a\n/infer/x",
+        "/predict/",
+        "//predict",
+        "",
+    ):
+        assert scopes.needed("POST", path) is OPERATE, path
+    assert scopes.needed("HEAD", "/model") is READ and scopes.needed("GET", "/health") is OPEN and scopes.needed("GET", "/ready") is KNOWN
+    for n in range(5000):
+        scopes.needed("GET", f"/{n}")
+    assert len(scopes._paths) <= 512
+
+
+@pytest.mark.parametrize("header", ["", "Bearer", "Basic abc", "zebra", "Bearer zebra_", "Bearer zebra_00_x", "Bearer " + "a" * 5000, "Bearer a.b.c",
+                                    "Bearer \xff", "bearer zebra_ _"])  # fmt: skip
+def test_a_header_that_is_no_token_is_refused_with_a_way_on(office: Office, header: str) -> None:
+    refused = office.client.post("/predict", json=ROW, headers={"authorization": header.encode("latin-1")})
+    assert refused.status_code == 401 and refused.headers["www-authenticate"] == "Bearer" and "mlops token create" in refused.json()["fix"]
+
+
+def test_a_refusal_names_what_is_missing_and_never_repeats_the_secret(office: Office) -> None:
+    secret = office.headers["predict"]["authorization"]
+    refused = office.client.get("/model", headers=office.headers["predict"])
+    assert refused.json()["error"] == "Token 'predict' may predict; this asks for read." and "--scope read" in refused.json()["fix"]
+    expired = office.client.get("/model", headers=office.headers["expired"])
+    assert "'expired' is expired since" in expired.json()["error"]
+    assert not any(secret[-20:] in answer.text for answer in (refused, expired))
+
+
+def test_a_token_made_or_revoked_counts_within_a_second_without_a_restart(bench: Bench) -> None:
+    bench.promote("1")
+    first = keep(bench, "first", "predict")
+    with bench.client("1") as client:
+        assert client.post("/predict", json=ROW, headers=bearer(first)).status_code == 200
+        second = keep(bench, "second", "predict", "read")
+        until(lambda: client.get("/model", headers=bearer(second)).status_code == 200, 3)
+        TokenFile(bench.settings.tokens_file).revoke("first", now())
+        began = time.monotonic()
+        until(lambda: client.post("/predict", json=ROW, headers=bearer(first)).status_code == 401, 3)
+        assert time.monotonic() - began < 1.5
+        assert "'first' is revoked" in client.post("/predict", json=ROW, headers=bearer(first)).json()["error"]
+        for spoilt in ("{", None):  # a file that turns bad or vanishes opens nothing and locks nobody out who is known
+            if spoilt is None:
+                bench.settings.tokens_file.unlink()
+            else:
+                bench.settings.tokens_file.write_text(spoilt)
+            time.sleep(1.1)
+            assert client.post("/predict", json=ROW).status_code == 401
+            assert client.post("/predict", json=ROW, headers=bearer(second)).status_code == (200 if spoilt else 401)
+
+
+def test_a_token_ends_when_it_says_also_while_it_is_remembered(tmp_path: Path) -> None:
+    book = TokenFile(tmp_path / "tokens.json")
+    made = mint("short", ["predict"], at=now(), by="test", expires_at=now() + timedelta(seconds=0.4))
+    book.add(made.token)
+    who = Identities("", book, None, must=True)
+    header = bearer(made.secret)["authorization"].encode()
+    assert asyncio.run(who.ask(header)).name == "short"
+    assert who.known(header, time.perf_counter()) is not None
+    time.sleep(0.5)
+    assert who.known(header, time.perf_counter()) is None
+
+
+def test_guesses_are_slowed_down_and_those_who_are_known_are_not(bench: Bench) -> None:
+    secret = keep(bench, "app", "predict")
+    moment = 100.0
+    who = Identities("", TokenFile(bench.settings.tokens_file), None, must=True, clock=lambda: moment)
+
+    def ask(text: str) -> str:
+        try:
+            return asyncio.run(who.ask(f"Bearer {text}".encode())).name
+        except (Unauthorized, RateLimited) as error:
+            return type(error).__name__
+
+    assert ask(secret) == "app"
+    guessed = [ask(f"{secret[:-4]}{n:04}") for n in range(GUESSES + 5)]
+    assert guessed == ["Unauthorized"] * (GUESSES - 1) + ["RateLimited"] * 6
+    assert ask(f"{secret[:-4]}0000") == "Unauthorized"  # remembered, so it costs nothing
+    known = who.known(f"Bearer {secret}".encode(), moment)
+    assert known is not None and known.name == "app"
+
+
+def test_the_file_holds_no_secret_and_is_for_its_owner_only(bench: Bench) -> None:
+    secret = keep(bench, "app", "predict")
+    path = bench.settings.tokens_file
+    assert secret.rpartition("_")[2] not in path.read_text() and path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.fixture(scope="module")
+def issuer(tmp_path_factory: pytest.TempPathFactory) -> tuple[rsa.RSAPrivateKey, Path]:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    public = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(key.public_key()))
+    path = tmp_path_factory.mktemp("issuer") / "jwks.json"
+    path.write_text(json.dumps({"keys": [{**public, "kid": "k1", "use": "sig", "alg": "RS256"}]}))
+    return key, path
+
+
+def oidc(bench: Bench, jwks: Path, **more: Any) -> Bench:
+    return with_settings(
+        bench, serving_oidc_issuer="https://id.example", serving_oidc_audience="zebra-churn", serving_oidc_jwks=str(jwks), **more
+    )
+
+
+def forged(secret: bytes, claims: dict[str, Any]) -> str:
+    """A JWT that whoever knows the published key can make: HS256 with it. PyJWT itself will not make one."""
+    parts = (json.dumps(part).encode() for part in ({"alg": "HS256", "typ": "JWT", "kid": "k1"}, claims))
+    signed = b".".join(base64.urlsafe_b64encode(part).rstrip(b"=") for part in parts)
+    mac = hmac.new(secret, signed, "sha256").digest()
+    return (signed + b"." + base64.urlsafe_b64encode(mac).rstrip(b"=")).decode()
+
+
+def test_a_jwt_counts_if_all_of_it_holds(bench: Bench, issuer: tuple[rsa.RSAPrivateKey, Path]) -> None:
+    key, path = issuer
+    bench.promote("1")
+    other = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    soon = int(time.time()) + 600
+    claims = {"iss": "https://id.example", "aud": "zebra-churn", "sub": "app-7", "exp": soon, "scope": "openid zebra:predict"}
+
+    def token(signer: Any = key, algorithm: str = "RS256", kid: str = "k1", **changed: Any) -> str:
+        body = {name: value for name, value in {**claims, **changed}.items() if value is not None}
+        return jwt.encode(body, signer, algorithm=algorithm, headers={"kid": kid})
+
+    with oidc(bench, path).client("1") as client:
+
+        def status(secret: str, route: str = "/predict") -> int:
+            asked = (
+                client.post(route, json=ROW, headers=bearer(secret)) if route == "/predict" else client.get(route, headers=bearer(secret))
+            )
+            return asked.status_code
+
+        assert status(token()) == 200 and status(token(), "/model") == 403 and status(token(), "/ready") == 200
+        assert status(token(scope=["zebra:read"]), "/model") == 200
+        assert status(token(scope="predict read zebra:everything")) == 403
+        bad = {
+            "another issuer": token(iss="https://evil.example"), "another audience": token(aud="zebra-other"), "expired": token(exp=soon - 700),
+            "not yet": token(nbf=soon), "another key": token(other), "another key's name": token(kid="k2"), "no expiry": token(exp=None),
+            "no audience": token(aud=None), "no subject": token(sub=None), "no signature": token(None, "none"),
+            "public key as a secret": forged(path.read_bytes(), claims), "wrong curve": token(ec.generate_private_key(ec.SECP256R1()), "ES256"),
+            "cut": token()[:-5], "no json": "a.b.c",
+        }  # fmt: skip
+        assert {why: status(secret) for why, secret in bad.items()} == dict.fromkeys(bad, 401)
+        assert client.post("/predict", json=ROW).status_code == 401 and client.get("/health").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"serving_oidc_audience": None}, "need an issuer, an audience"), ({"serving_oidc_jwks": "http://id.example/keys"}, "unprotected"),
+        ({"serving_oidc_jwks": "/nowhere/keys.json"}, "no file of keys"), ({"serving_oidc_algorithms": "HS256"}, "'HS256' is no signature"),
+        ({"serving_oidc_algorithms": "RS256,none"}, "'none'"), ({"serving_oidc_algorithms": ""}, "'none'"),
+    ],
+)  # fmt: skip
+def test_settings_that_would_let_anybody_sign_are_refused(bench: Bench, issuer: Any, changed: dict[str, Any], says: str) -> None:
+    with pytest.raises(UsageError, match=says) as refused:
+        with_settings(oidc(bench, issuer[1]), **changed).app()
+    assert refused.value.fix
+
+
+def test_hosts_may_be_named_and_then_no_other_is_accepted(bench: Bench) -> None:
+    bench.promote("1")
+    for host, known in (("127.0.0.1", {"127.0.0.1"}), ("0.0.0.0", set())):
+        with with_settings(bench, serving_allowed_hosts="ml.example.com, *.apps.example", serving_token="s").client(
+            "1", host=host
+        ) as client:
+            for name in ("ml.example.com", "ML.example.com:8080", "a.apps.example", "a.b.apps.example:1", *known):
+                assert client.get("/health", headers={"host": name}).status_code == 200, name
+            for name in ("evil.example", "apps.example", "xapps.example", "ml.example.com.evil.example", "", *({"127.0.0.1"} - known)):
+                assert client.get("/health", headers={"host": name}).status_code == 400, name
+
+
+def test_compressed_bodies_and_floods_of_headers_are_refused(bench: Bench) -> None:
+    bench.promote("1")
+    with bench.client("1") as client:
+        for encoding in ("gzip", "br", "deflate", "identity, gzip"):
+            assert client.post("/predict", json=ROW, headers={"content-encoding": encoding}).status_code == 415
+        assert client.post("/predict", json=ROW, headers={"content-encoding": "identity"}).status_code == 200
+        assert client.post("/predict", json=ROW, headers=[("x-same", "1")] * 101).status_code == 431
+
+
+def test_a_caller_who_asks_too_often_is_told_when_to_come_back_and_others_are_not(bench: Bench) -> None:
+    bench.promote("1")
+    fast, slow = keep(bench, "fast", "predict"), keep(bench, "slow", "predict")
+    with with_settings(bench, serving_rate_per_s=5).client("1") as client:
+        answers = [client.post("/predict", json=ROW, headers=bearer(fast)) for _ in range(30)]
+        assert [a.status_code for a in answers[:10]] == [200] * 10
+        refused = [a for a in answers if a.status_code == 429]
+        assert len(refused) >= 15 and refused[-1].headers["retry-after"] == "1"
+        assert client.post("/predict", json=ROW, headers=bearer(slow)).status_code == 200
+
+
+def test_a_rate_is_kept_to_the_request_and_memory_does_not_grow() -> None:
+    rates = Rates(10)
+    passed = sum(rates.pass_("a", n / 1000) == 0.0 for n in range(10_000))
+    assert passed == pytest.approx(10 * 10 + 20, abs=1)
+    assert rates.pass_("b", 10.0) == 0.0
+    for n in range(3 * MOST):
+        rates.pass_(str(n), 10.0)
+    assert len(rates._due) == MOST
+    once_a_minute = Rates(1 / 60)
+    assert once_a_minute.pass_("a", 0.0) == 0.0 and once_a_minute.pass_("a", 1.0) == pytest.approx(59.0)
+
+
+def test_addresses_of_one_household_are_one_caller() -> None:
+    assert network_of("2001:db8::1") == network_of("2001:db8::ffff") != network_of("2001:db8:0:1::1")
+    assert network_of("::ffff:192.0.2.1") == network_of("192.0.2.1") == "192.0.2.1"

@@ -1,240 +1,171 @@
-"""One model behind several servers, per server-core-second: `python benchmarks/serving/run.py [--quick] [--rounds 3]`.
+"""One model behind many servers, per second of the server's CPU: ours, its peers, and the limit.
 
-Servers are pinned to core 0 and the load generator to core 1; every round asks all of them, one after another, because the
-machine's own speed drifts within minutes, and a ratio is taken within its round. Ours run with validation, metrics and the capture
-of every prediction on, and what is still being captured when the load ends is waited for and paid for. `plain` is our own server
-with the compiled form withheld. Writes benchmarks/results/serving.json and .md (--quick: serving-quick.*).
+    python benchmarks/serving/run.py [--quick] [--rounds 3] [--only ours,mlflow] [--profile] [--report]
+
+Servers are pinned to core 0 and the load to core 1. All servers of a model are up at once and every round asks all of them case by
+case, so that what is compared ran within the same minute. Ours run with validation, metrics and capture on; `ours, not compiled` is our
+server with the compiled form withheld. Writes benchmarks/results/serving.{json,md} and two plots; exits 1 when a claim does not
+hold. A partial run (--quick, --only) writes below .zebraops/bench-serving/ instead; --profile measures where our own CPU goes.
 """
 
 import argparse
 import contextlib
+import datetime
 import json
-import os
-import re
-import shutil
-import signal
-import statistics
-import subprocess
+import platform
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import httpx
-import psutil
-from stage import Staged, stage
 
-from zebra_assets.adapters.model_files import load_model
-from zebra_serving.compile.form import NUMPY, ONNX, PLAIN, Form, toolchain, write_form
-from zebra_serving.compile.seal import key_at, seal
+from benchmarks.serving import bodies, hot_spots, report
+from benchmarks.serving.contestants import BASE, OURS, ROOT, UNCOMPILED, Server, servers
+from benchmarks.serving.process import Running, free_port, running
+from benchmarks.serving.report import ARROW, BULK, LONE, MANY, ROWS, SIXTEEN, Measured
+from benchmarks.serving.stage import Staged, stage
+from benchmarks.serving.swap import swapped
+from benchmarks.serving.window import ask, generator
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-VENVS = ROOT / ".zebraops" / "bench-venvs"
-BASE = "mlflow"
-SERVER_CORE, CLIENT_CORE = "0", "1"
-EVENTS = re.compile(r'zebra_events_total\{outcome="(\w+)"\} (\S+)')
+HOME = ROOT / ".zebraops" / "bench-serving"
+CONNECTIONS = {LONE: 1, SIXTEEN: 16, MANY: 64, BULK: 1, ARROW: 1}
+SECONDS = {LONE: 2, SIXTEEN: 2, MANY: 2, BULK: 1, ARROW: 1}
 
 
-@dataclass
-class Server:
-    """How to start one server, and what to ask it."""
-
-    name: str
-    argv: list[str]
-    path: str
-    split: bool
-    env: dict[str, str]
-    ours: bool = False
-
-
-def servers(project: Path, model: Staged, port: int) -> list[Server]:
-    """The servers that can run here."""
-    ours = [sys.executable, "-m", "zebra_serving", "--model", model.name, "--port", str(port), "--project"]
-    env = {"PYTHONPATH": str(ROOT)}
-    mlflow = ["-m", "mlflow", "models", "serve", "-m", str(model.folder), "--env-manager", "local", "-h", "127.0.0.1", "-p", str(port)]
-    found = [
-        Server("ours", [*ours, str(project)], "/predict", False, env, True),
-        Server("ours, plain form", [*ours, str(project.with_name("plain"))], "/predict", False, env, True),
-        Server(BASE, [sys.executable, *mlflow, "--workers", "1"], "/invocations", True, {}),
-        Server("limit: constant", [sys.executable, str(HERE / "constant.py"), str(port)], "/predict", False, {}),
-    ]
-    lit = VENVS / "litserve" / "bin" / "python"
-    if lit.exists():
-        found.insert(
-            3, Server("LitServe", [str(lit), str(HERE / "litserve_peer.py"), str(model.folder), str(port)], "/invocations", True, {})
-        )
-    return found
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="one round of windows of a second: shows that it runs, not how fast it is")
+    parser.add_argument("--only", default="", help="names of servers, comma-separated, each as far as it is unique; mlflow is always in")
+    parser.add_argument("--models", default="", help="logistic or tabular-churn; default both")
+    parser.add_argument("--profile", action="store_true", help="tell where our server's CPU goes; measures nobody else")
+    parser.add_argument("--report", action="store_true", help="measure nothing; render what was measured last")
+    return parser.parse_args()
 
 
-def body_of(server: Server, model: Staged, rows: int) -> bytes:
-    """The same rows in the server's own protocol."""
-    records = model.records(rows)
-    if server.split:
-        return json.dumps({"dataframe_split": {"columns": list(records[0]), "data": [list(r.values()) for r in records]}}).encode()
-    return json.dumps({"rows": records} if rows > 1 else records[0]).encode()
+class Bench:
+    """One run: the staged project, what to ask, and what was found.
+
+    Args:
+        only: parts of names of the servers that take part; none for all.
+    """
+
+    def __init__(self, project: Path, rounds: int, quick: bool, only: list[str]) -> None:
+        self.project, self.rounds, self.quick, self.only = project, rounds, quick, only
+        self.found = Measured(machine=_machine())
+
+    def measure(self, model: Staged) -> None:
+        """Everybody's starts and windows with one model."""
+        chosen = [
+            s for s in servers(self.project, model, free_port) if s.name == BASE or not self.only or any(o in s.name for o in self.only)
+        ]
+        self.found.settings |= {s.name: s.setting for s in chosen}
+        # A first start also fetches the model from the registry (ours) or reads the libraries from the disk (mlflow).
+        for server in (s for s in chosen if s.name in (OURS, UNCOMPILED, BASE)):
+            with self._started(server, model):
+                pass
+        with contextlib.ExitStack() as stack:
+            up = [stack.enter_context(self._started(server, model)) for server in chosen]
+            self._compare(model, up)
+            self._windows(model, up)
+            for at in up:
+                rss, pss = at.memory_mb()
+                self.found.memory.append({"model": model.name, "server": at.server.name, "rss_mb": rss, "pss_mb": pss})
+
+    @contextlib.contextmanager
+    def _started(self, server: Server, model: Staged):  # type: ignore[no-untyped-def]
+        log = self.project.parent / f"{server.name.replace(' ', '-').replace(':', '').replace(',', '')}.log"
+        with running(server, server.body(model.rows[:1]), log) as at:
+            self.found.starts.append({"model": model.name, "server": server.name, "start_s": at.start_s})
+            print(f"{model.name}: {server.name} answered after {at.start_s:.2f} s", flush=True)
+            yield at
+
+    def _compare(self, model: Staged, up: list[Running]) -> None:
+        """Everybody's labels with mlflow's, one row and many."""
+        for count in (1, 100):
+            said = {at.server.name: self._labels(at, model, count) for at in up if at.server.answers}
+            for name, labels in said.items():
+                if labels != said[BASE]:
+                    self.found.wrong.append(f"{model.name}, {count} rows: {name} says {str(labels)[:200]}, mlflow {str(said[BASE])[:200]}")
+                    print(self.found.wrong[-1], flush=True)
+
+    def _labels(self, at: Running, model: Staged, count: int) -> object:
+        answer = httpx.post(at.url, content=at.server.body(model.rows[:count]), headers={"content-type": bodies.JSON}, timeout=60)
+        try:
+            return bodies.labels(answer.content)
+        except (ValueError, LookupError) as error:
+            return f"{answer.status_code} {error} {answer.text[:200]}"
+
+    def _windows(self, model: Staged, up: list[Running]) -> None:
+        body = self.project.parent / "body"
+        for number in range(self.rounds):
+            for case in CONNECTIONS:
+                for at in up:
+                    if case == ARROW and not self._takes_arrow(at, model):
+                        continue
+                    rows = [model.rows[i % len(model.rows)] for i in range(ROWS[case])]
+                    body.write_bytes(bodies.arrow(rows) if case == ARROW else at.server.body(rows))
+                    kind = bodies.ARROW if case == ARROW else bodies.JSON
+                    one = ask(at, body, kind, CONNECTIONS[case], 1 if self.quick else SECONDS[case])
+                    self.found.windows.append({"model": model.name, "server": at.server.name, "round": number, "case": case, **one})
+                    print(
+                        f"{number} {model.name} {at.server.name}, {case}: {one['per_core_s']:,.0f}/core-s, p50 {one['p50_ms']:.2f} ms",
+                        flush=True,
+                    )
+
+    def _takes_arrow(self, at: Running, model: Staged) -> bool:
+        if at.server.name not in (OURS, UNCOMPILED):
+            return False
+        headers = {"content-type": bodies.ARROW}
+        return httpx.post(at.url, content=bodies.arrow(model.rows[:3]), headers=headers, timeout=60).is_success
 
 
-def spent(process: psutil.Process) -> float:
-    """CPU seconds of the server and what it started."""
-    total = 0.0
-    for one in (process, *process.children(recursive=True)):
-        with contextlib.suppress(psutil.Error):
-            total += sum(one.cpu_times()[:2])
-    return total
+def _machine() -> str:
+    day = datetime.datetime.now(datetime.UTC).date().isoformat()
+    versions = ", ".join(f"{name} {version(name)}" for name in ("mlflow", "scikit-learn", "pandas", "onnxruntime", "uvicorn"))
+    return f"{day}, {platform.machine()}, Python {platform.python_version()}, {versions}; load from {generator()}."
 
 
-@contextlib.contextmanager
-def running(server: Server, port: int, body: bytes, log: Path) -> Iterator[tuple[psutil.Process, str, float, str]]:
-    """The server once it has answered, with the seconds that took and the answer."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("ZEBRA_", "MLFLOW_", "PYTHONPATH"))}
-    env = {**kept, "PATH": f"{Path(server.argv[0]).parent}:{kept['PATH']}", **server.env}
-    url = f"http://127.0.0.1:{port}{server.path}"
-    began = time.perf_counter()
-    with log.open("w") as out:
-        # In the log's folder: `python -m` puts the working directory before everything else.
-        child = subprocess.Popen(
-            ["taskset", "-c", SERVER_CORE, *server.argv], env=env, stdout=out, stderr=out, cwd=log.parent, start_new_session=True
-        )
-    try:
-        while True:
-            with contextlib.suppress(httpx.HTTPError):
-                answer = httpx.post(url, content=body, headers={"content-type": "application/json"}, timeout=60)
-                if answer.is_success:
-                    break
-            if child.poll() is not None or time.perf_counter() - began > 180:
-                raise SystemExit(f"{server.name} did not start:\n{log.read_text()[-3000:]}")
-            time.sleep(0.02)
-        yield psutil.Process(child.pid), url, time.perf_counter() - began, answer.text
-    finally:
-        os.killpg(child.pid, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(20)
-        if child.poll() is None:
-            os.killpg(child.pid, signal.SIGKILL)
-            child.wait(20)
-
-
-def drained(url: str) -> dict[str, float]:
-    """What became of the events, once their number stands still."""
-    before: dict[str, float] = {}
-    while True:
-        page = httpx.get(url.replace("/predict", "/metrics"), timeout=60).text
-        found = {name: float(value) for name, value in EVENTS.findall(page)}
-        if found == before:
-            return found
-        before = found
-        time.sleep(1.2)
-
-
-def ask(server: Server, process: psutil.Process, url: str, body: Path, connections: int, seconds: float) -> dict[str, Any]:
-    """One window of load."""
-    events = drained(url) if server.ours else {}
-    before = spent(process)
-    command = ["taskset", "-c", CLIENT_CORE, sys.executable, str(HERE / "load.py"), url, str(body), str(connections), str(seconds)]
-    found: dict[str, Any] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    if server.ours:
-        found["events"] = {name: value - events.get(name, 0.0) for name, value in drained(url).items()}
-    found["cpu_s"] = spent(process) - before
-    found["per_core_s"] = found["requests"] / found["cpu_s"]
-    return found
-
-
-def withheld(project: Path, models: dict[str, Staged]) -> None:
-    """A twin of the project whose server believes that no model could be compiled."""
-    twin = project.with_name("plain")
-    shutil.copytree(project, twin)
-    for model in models.values():
-        digest = json.loads((project / "digests.json").read_text())[model.name]
-        loaded = load_model(model.folder, digest)
-        reason = dict.fromkeys((ONNX, NUMPY), "withheld for the benchmark")
-        positive = loaded.classes.index(loaded.positive)
-        form = Form(
-            model_digest=digest, form=PLAIN, refused=reason, checked="", task=loaded.task, classes=loaded.classes,
-            positive=positive, made_with=toolchain(),
-        )  # fmt: skip
-        (twin / ".zebraops" / "serving" / "compiled").mkdir(parents=True, exist_ok=True)
-        write_form(twin / ".zebraops" / "serving" / "compiled" / digest, form, None)
-        seal(twin / ".zebraops" / "serving" / "compiled" / digest, digest, key_at(twin / ".zebraops" / "serving" / "compiled.key"))
-
-
-def measure(project: Path, models: dict[str, Staged], rounds: int, seconds: float, cases: list[tuple[int, int]]) -> list[dict[str, Any]]:
-    """Every case of every server in every round."""
-    found = []
-    port = 18400
-    for number in range(rounds):
-        for model in models.values():
-            for server in servers(project, model, 0):
-                port += 1
-                server = next(s for s in servers(project, model, port) if s.name == server.name)
-                with running(server, port, body_of(server, model, 1), project.parent / "server.log") as (process, url, cold, answer):
-                    one = {"round": number, "model": model.name, "server": server.name, "cold_s": cold, "answer": answer[:300]}
-                    one["rss_mb"] = sum(p.memory_info().rss for p in (process, *process.children(recursive=True))) / 1e6
-                    if server.ours:
-                        one["form"] = httpx.get(url.replace("/predict", "/model")).json()["form"]
-                    for rows, connections in cases:
-                        path = project.parent / "body.json"
-                        path.write_bytes(body_of(server, model, rows))
-                        one[f"{rows} rows, {connections} connections"] = ask(server, process, url, path, connections, seconds)
-                found.append(one)
-                print(server.name, model.name, {k: round(v["per_core_s"], 1) for k, v in one.items() if isinstance(v, dict)}, flush=True)
-    return found
-
-
-def page(found: list[dict[str, Any]], cases: list[str]) -> str:
-    """The figures as Markdown; x is the median of the rounds' own ratios to mlflow."""
-    lines = ["# One model behind several servers", "", (__doc__ or "").partition("\n\n")[2], ""]
-    lines += ["Requests per server-core-second, and x = times `mlflow models serve` in the same round (median of rounds).", ""]
-    for model in dict.fromkeys(f["model"] for f in found):
-        lines += [f"## {model}", "", "| server | " + " | ".join(cases) + " | p50 / p99 ms, first case | start s | RSS MB |"]
-        lines.append("|---|" + "---|" * (len(cases) + 3))
-        for server in dict.fromkeys(f["server"] for f in found):
-            mine = [f for f in found if (f["model"], f["server"]) == (model, server)]
-            base = {f["round"]: f for f in found if (f["model"], f["server"]) == (model, BASE)}
-            cells = []
-            for case in cases:
-                ratio = statistics.median(f[case]["per_core_s"] / base[f["round"]][case]["per_core_s"] for f in mine)
-                failed = sum(f[case]["failed"] for f in mine)
-                cells.append(
-                    f"{statistics.median(f[case]['per_core_s'] for f in mine):,.1f} ({ratio:.1f}x){f' {failed} FAILED' if failed else ''}"
-                )
-            lone = [f[cases[0]] for f in mine]
-            cells.append(f"{statistics.median(f['p50_ms'] for f in lone):.2f} / {statistics.median(f['p99_ms'] for f in lone):.1f}")
-            cells += [f"{statistics.median(f['cold_s'] for f in mine):.2f}", f"{statistics.median(f['rss_mb'] for f in mine):.0f}"]
-            lines.append(f"| {server} | " + " | ".join(cells) + " |")
-        lines.append("")
-    kept: dict[str, float] = {}
-    for one in found:
-        for case in cases:
-            for name, value in one[case].get("events", {}).items():
-                kept[name] = kept.get(name, 0.0) + value
-    lines += ["Events of our servers: " + ", ".join(f"{value:,.0f} {name}" for name, value in kept.items()) + ".", ""]
-    return "\n".join(lines)
+def publish(found: Measured, folder: Path) -> int:
+    """Write claims, page and plots; 1 when a claim does not hold."""
+    judged = report.claims(found)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "serving.json").write_text(json.dumps(judged, indent=2) + "\n")
+    (folder / "serving.md").write_text(report.page(found, judged))
+    report.draw(found, folder)
+    print(report.page(found, judged))
+    print(f"written to {folder}")
+    return int(not all(c["holds"] for c in judged))
 
 
 def main() -> int:
     """Stage, measure, write."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="one round of short windows: shows that it runs, not how fast it is")
-    given = parser.parse_args()
-    rounds, seconds = (1, 2.0) if given.quick else (given.rounds, 6.0)
-    cases = [(1, 1), (1, 16), (1000, 1)] if given.quick else [(1, 1), (1, 16), (1, 64), (1000, 1)]
+    given = arguments()
+    partial = given.quick or given.only or given.models
+    target = HOME / "partial" if partial else RESULTS
+    if given.report:
+        return publish(Measured.load(HOME / "windows.json"), RESULTS)
+    began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="zebra-serving-") as folder:
         project = Path(folder) / "project"
-        models = stage(project)
-        withheld(project, models)
-        found = measure(project, models, rounds, seconds, cases)
-    names = [f"{rows} rows, {connections} connections" for rows, connections in cases]
-    name = "serving-quick" if given.quick else "serving"
-    (RESULTS / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
-    (RESULTS / f"{name}.md").write_text(page(found, names))
-    print(page(found, names))
-    return int(any(one[case]["failed"] for one in found for case in names))
+        models = {name: one for name, one in stage(project).items() if given.models in ("", name)}
+        if given.profile:
+            target.mkdir(parents=True, exist_ok=True)
+            (target / "serving-profile.md").write_text(hot_spots.page(project, models))
+            print((target / "serving-profile.md").read_text())
+            return 0
+        bench = Bench(project, 1 if given.quick else given.rounds, given.quick, [o.strip() for o in given.only.split(",") if o.strip()])
+        for model in models.values():
+            bench.measure(model)
+        if "logistic" in models:
+            bench.found.swap = swapped(project, models["logistic"], 3 if given.quick else 10)
+    bench.found.save(HOME / ("partial/windows.json" if partial else "windows.json"))
+    done = publish(bench.found, target)
+    print(f"took {time.monotonic() - began:.0f} s")
+    return done
 
 
 if __name__ == "__main__":

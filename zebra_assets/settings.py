@@ -53,6 +53,9 @@ class Settings(BaseSettings):
     )
     serving_oidc_algorithms: str = Field(default="RS256,ES256,EdDSA", description="Comma-separated signatures to accept on a JWT.")
     serving_oidc_scope_claim: str = Field(default="scope", description="Claim that grants zebra:predict, zebra:read and zebra:operate.")
+    serving_hash_key: SecretStr | None = Field(
+        default=None, min_length=16, description="Keys the hashes of `serving.hashed` columns; default a key file of this project."
+    )
     reload_interval_s: float = Field(default=1.0, gt=0, description="How often the server asks the ledger for a new version.")
     dagster_home: Path | None = Field(default=None, description="Dagster's instance folder; default <project>/dagster_home.")
     watch_sources: bool = Field(default=True, description="Ingest when a source's revision changes, between the scheduled ingests.")

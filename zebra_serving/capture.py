@@ -4,7 +4,7 @@
 to the event store every half second or 500 events, and folds every row into its version's sketches (`memory`). Events are a
 sample: the share that model.yaml asks for, at most so many a second, the rest counted as sampled out. When the store cannot be
 reached the queue fills, and then predictions go on uncaptured and counted: an answer never waits for its event. Columns
-that are sensitive, or not on the list of recorded ones, never become an event.
+that are sensitive, or not on the list of recorded ones, never become an event (`recording`).
 """
 
 import itertools
@@ -20,7 +20,6 @@ from datetime import datetime
 from typing import Any
 
 from zebra_assets.contracts.events import Event, PredictionEvent
-from zebra_assets.contracts.model_spec import ModelSpec
 from zebra_assets.contracts.noun import now
 from zebra_assets.contracts.ports import EventStore
 from zebra_assets.contracts.sketch import Sketches
@@ -28,6 +27,7 @@ from zebra_assets.errors import Unavailable, ZebraError
 from zebra_serving.budget import Budget
 from zebra_serving.memory import Memory
 from zebra_serving.metrics import Metrics
+from zebra_serving.recording import NOTHING, Recording
 from zebra_serving.schema import Rows, RowSchema
 from zebra_serving.served import Scored, Served
 
@@ -40,34 +40,6 @@ MAX_BACKOFF_S = 30.0
 # What is recorded of a quiet model before the limit per second counts: one window of drift.
 BURST_EVENTS = 5000
 WRITE_SKETCHES_S = 10.0
-
-
-@dataclass(frozen=True)
-class Recording:
-    """What may be recorded of a model's predictions. The default records nothing.
-
-    Attributes:
-        share: of the predictions, as events.
-        per_second: most events a second; None for no limit.
-        hidden: columns that are never recorded.
-        only: columns that may be; None for all others.
-    """
-
-    share: float = 0.0
-    per_second: float | None = None
-    hidden: frozenset[str] = frozenset()
-    only: frozenset[str] | None = None
-
-    @classmethod
-    def of(cls, spec: ModelSpec) -> "Recording":
-        """As model.yaml says."""
-        serving, only = spec.serving, spec.serving.fields
-        hidden = frozenset(spec.sensitive.attributes)
-        return cls(serving.sample_rate, serving.events_per_second, hidden, None if only is None else frozenset(only))
-
-    def shows(self, column: str) -> bool:
-        """Whether a column may be recorded."""
-        return column not in self.hidden and (self.only is None or column in self.only)
 
 
 @dataclass(slots=True)
@@ -88,7 +60,7 @@ class _Offered:
             PredictionEvent.model_construct(
                 type="prediction_event", event_id=f"{self.prefix}-{i}", ts=self.ts, model=p.model, version=p.version,
                 manifest_id=p.manifest_id, request_id=self.request_id,
-                features={name: values[j] for j, name in shown if values[j] is not None or j < self.schema.width},
+                features={name: recording.kept(name, values[j]) for j, name in shown if values[j] is not None or j < self.schema.width},
                 prediction=label, score=score,
             )
             for i, values, label, score in self.rows
@@ -108,7 +80,7 @@ class Capture:
         self,
         store: EventStore,
         metrics: Metrics,
-        recording: Recording = Recording(),
+        recording: Recording = NOTHING,
         *,
         sketches: Sketches | None = None,
         reachable: Callable[[], None] = lambda: None,
@@ -118,7 +90,7 @@ class Capture:
         self._store, self._recording, self._reachable = store, recording, reachable
         self._flush_s, self._max = flush_s, max_queued
         self._budget = Budget(recording.per_second, BURST_EVENTS)
-        self._memory = Memory(sketches, recording.shows)
+        self._memory = Memory(sketches, recording)
         self._queue: deque[_Offered] = deque()
         self._queued = 0
         self._lock = threading.Lock()

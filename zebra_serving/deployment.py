@@ -20,12 +20,13 @@ from zebra_assets.contracts.sketch import Sketches
 from zebra_assets.errors import ZebraError
 from zebra_assets.settings import Settings
 from zebra_serving.alias_watch import AliasWatch
-from zebra_serving.capture import Capture, Recording
+from zebra_serving.capture import Capture
 from zebra_serving.compile.workshop import Workshop
 from zebra_serving.dataplane import DataPlane
 from zebra_serving.fetch import Source
 from zebra_serving.loader import Loader
 from zebra_serving.metrics import Metrics
+from zebra_serving.recording import Recording
 from zebra_serving.served import Served
 from zebra_serving.staging import Staging
 
@@ -92,7 +93,7 @@ class Deployment:
             ports.events,
             self.metrics,
             # Without model.yaml nobody knows which columns are sensitive: nothing is recorded, and /metrics counts it as sampled out.
-            Recording.of(spec) if spec else Recording(),
+            Recording.of(spec, settings) if spec else Recording(),
             sketches=ports.sketches if spec else None,
             reachable=ports.reachable,
         )

@@ -12,15 +12,16 @@ import logging
 import random
 import secrets
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from threading import Lock
 
 from zebra_assets.contracts.noun import now
 from zebra_assets.contracts.promotion import Promotion
 from zebra_assets.contracts.sketch import Sketches, WindowSketch
 from zebra_serving.budget import Budget
+from zebra_serving.recording import Recording
 from zebra_serving.schema import RowSchema
 from zebra_serving.served import Scored, Served
 from zebra_serving.sketches import Numbers, Words, kept
@@ -52,11 +53,15 @@ class _Waiting:
 class Window:
     """One version's sketches for one hour."""
 
-    def __init__(self, promotion: Promotion, schema: RowSchema, recorded: list[int], server: str, began: datetime) -> None:
+    def __init__(self, promotion: Promotion, schema: RowSchema, recording: Recording, server: str, began: datetime) -> None:
         self.rows = self.sketched = 0
         self.began = self.ended = began
-        self._promotion, self._recorded = promotion, recorded
-        self.columns: dict[str, Numbers | Words] = {schema.features[i].name: kept(schema.features[i].dtype) for i in recorded}
+        self._promotion = promotion
+        shown = [(i, feature) for i, feature in enumerate(schema.features) if recording.shows(feature.name)]
+        self._recorded = [i for i, _ in shown]
+        self.columns: dict[str, Numbers | Words] = {
+            f.name: Words(partial(recording.hash, f.name)) if f.name in recording.hashed else kept(f.dtype) for _, f in shown
+        }
         self.answers: Numbers | Words | None = None
         p = promotion
         self.id = f"{p.model}-{p.version}-{began:%Y%m%dT%H}-{server}-{next(_number)}"
@@ -91,11 +96,11 @@ class Memory:
 
     Args:
         store: where windows rest; None to keep none.
-        shows: whether a column may be remembered.
+        recording: which columns may be remembered, and as what.
     """
 
-    def __init__(self, store: Sketches | None, shows: Callable[[str], bool]) -> None:
-        self._store, self._shows = store, shows
+    def __init__(self, store: Sketches | None, recording: Recording) -> None:
+        self._store, self._recording = store, recording
         self._server = secrets.token_hex(4)
         self._budget = Budget(ROWS_PER_S, BURST_ROWS)
         self._lock = Lock()
@@ -165,9 +170,8 @@ class Memory:
         version = (promotion.version, promotion.manifest_id)
         window = self._windows.get(version)
         if window is None or (window.began.date(), window.began.hour) != (at.date(), at.hour):
-            recorded = [i for i, name in enumerate(served.schema.names) if self._shows(name)]
             self._windows.pop(version, None)
-            window = self._windows[version] = Window(promotion, served.schema, recorded, self._server, at)
+            window = self._windows[version] = Window(promotion, served.schema, self._recording, self._server, at)
             if len(self._windows) > MAX_OPEN:
                 del self._windows[next(iter(self._windows))]
         self._unwritten[window.id] = window

@@ -7,7 +7,7 @@ the shipped example's 17 recorded columns. Knows no store and no clock.
 import base64
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -69,10 +69,15 @@ class Numbers:
 
 
 class Words:
-    """The most frequent values of anything else, as text in the spelling of the dataset's own summaries."""
+    """The most frequent values of anything else, as text.
 
-    def __init__(self) -> None:
+    Args:
+        spell: value -> text; default the spelling of the dataset's own summaries.
+    """
+
+    def __init__(self, spell: Callable[[Any], str] | None = None) -> None:
         self.rows = self.nulls = 0
+        self._spell = spell or spelled
         self._items = ds.frequent_strings_sketch(LG_MAX_VALUES)
 
     def add(self, values: Sequence[Any]) -> None:
@@ -82,7 +87,7 @@ class Words:
             if value is None:
                 self.nulls += count
             else:
-                self._items.update(spelled(value)[:MAX_TEXT], count)
+                self._items.update(self._spell(value)[:MAX_TEXT], count)
 
     def merge(self, other: ColumnSketch) -> None:
         """Fold another sketch of the same column in."""

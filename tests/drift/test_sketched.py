@@ -130,19 +130,20 @@ def test_beyond_what_a_sketch_keeps_the_rest_counts_as_other_and_the_error_says_
 
 
 def test_what_is_not_recorded_is_named_as_not_watched_and_counts_for_nothing() -> None:
-    columns = {name: np.arange(400.0) for name in ("plain", "private", "unlisted", "unused", "retyped")}
+    columns = {name: np.arange(400.0) for name in ("plain", "private", "unlisted", "unused", "retyped", "hashed")}
     declared = spec().model_copy(
         update={
             "sensitive": spec().sensitive.model_copy(update={"attributes": ["private"]}),
-            "serving": spec().serving.model_copy(update={"fields": ["plain", "private", "unused", "retyped"]}),
+            "serving": spec().serving.model_copy(update={"fields": ["plain", "private", "unused", "retyped"], "hashed": ["hashed"]}),
         }
     )
-    kept = {"plain": columns["plain"], "retyped": ["a", "b"] * 200}
+    kept = {"plain": columns["plain"], "retyped": ["a", "b"] * 200, "hashed": ["hmac-0", "hmac-1"] * 200}
     report = monitor_sketches(declared, manifest(columns), "1", sketched(kept))
     assert [c.column for c in report.columns] == ["plain"] and (report.state, report.score) == ("stable", 0.0)
-    assert report.not_watched.keys() == {"private", "unlisted", "unused", "retyped"}
+    assert report.not_watched.keys() == {"private", "unlisted", "unused", "retyped", "hashed"}
     assert "sensitive" in report.not_watched["private"] and "serving.fields" in report.not_watched["unlisted"]
     assert report.not_watched["retyped"] == "kept as categorical, numeric in the baseline"
+    assert "keyed hash" in report.not_watched["hashed"]
     by_events = monitor(declared, manifest(columns), "1", events({"plain": columns["plain"]}))
     assert by_events.not_watched.keys() == report.not_watched.keys()
 

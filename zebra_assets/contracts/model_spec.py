@@ -117,6 +117,15 @@ class ServingSpec(Noun):
         default=100, gt=0, description="Most events recorded a second, over and above the first 5,000; null for no limit."
     )
     fields: list[str] | None = Field(default=None, description="Columns recorded; default every one that is not sensitive.")
+    hashed: list[str] = Field(
+        default_factory=list, description="Columns recorded as keyed hashes: equal values stay equal, and none is kept itself."
+    )
+
+    @model_validator(mode="after")
+    def _plain_or_hashed(self) -> Self:
+        if both := sorted({*self.hashed} & {*(self.fields or ())}):
+            raise ValueError(f"{', '.join(both)}: in fields and in hashed; keep it in one of them")
+        return self
 
 
 class Sensitive(Noun):
@@ -147,10 +156,13 @@ class ModelSpec(Noun):
     sensitive: Sensitive = Field(default_factory=Sensitive)
 
     @model_validator(mode="after")
-    def _entrypoint_fits_type(self) -> Self:
+    def _parts_fit_each_other(self) -> Self:
         suffix = {"python": ".py", "notebook": ".ipynb"}[self.type]
         if not self.entrypoint.endswith(suffix):
             raise ValueError(f"entrypoint {self.entrypoint!r} must end in {suffix} for type {self.type}")
+        # A keyed hash of one of three values is guessed by how often it comes.
+        if open_ := sorted({*self.serving.hashed} & {*self.sensitive.attributes}):
+            raise ValueError(f"serving.hashed: {', '.join(open_)}: sensitive columns are not recorded, not even hashed")
         if len({m.name for m in self.metrics}) != len(self.metrics):
             raise ValueError("metrics: a name stands twice")
         return self

@@ -121,7 +121,7 @@ def _columns(spec: ModelSpec, manifest: Manifest, window: Observed) -> tuple[lis
         stats = manifest.stats.columns.get(name)
         if stats is None or not stats.rows:
             left[name] = "the baseline has no rows of it"
-        elif not window.carries(name):
+        elif not window.carries(name) or name in spec.serving.hashed:
             left[name] = _unrecorded(spec, name)
         elif isinstance(found := window.column(name, stats), Compared):
             measured.append(_measured(name, found, spec.drift))
@@ -131,9 +131,11 @@ def _columns(spec: ModelSpec, manifest: Manifest, window: Observed) -> tuple[lis
 
 
 def _unrecorded(spec: ModelSpec, name: str) -> str:
-    """Why no prediction carries a feature."""
+    """Why no prediction carries a feature's values."""
     if name in spec.sensitive.attributes:
         return "sensitive, so never recorded"
+    if name in spec.serving.hashed:
+        return "recorded as a keyed hash, while the baseline has the values"
     if spec.serving.fields is not None and name not in spec.serving.fields:
         return "not among serving.fields of model.yaml"
     return "in no prediction of the window: the model does not read it, or it was not recorded"

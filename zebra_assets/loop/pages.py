@@ -63,7 +63,8 @@ def store_evidently(parts: Parts, report: DriftReport, *, spec: ModelSpec, basel
     if not baseline.blobs("train") or not window:
         raise DataInvalid(f"Evidently has nothing to compare for {report.id}.", fix=f"mlops serve {spec.name}, and send it requests")
     try:
-        rows = pa.Table.from_pylist([event.features for event in window])
+        hashed = spec.serving.hashed
+        rows = pa.Table.from_pylist([{k: v for k, v in event.features.items() if k not in hashed} for event in window])
     except pa.ArrowInvalid as error:
         raise DataInvalid(f"Events of '{spec.name}' differ in the types of a feature: {error}.", fix="read the summary page") from error
     with tempfile.TemporaryDirectory(prefix="zebra-") as scratch:

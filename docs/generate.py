@@ -80,7 +80,7 @@ def schemas() -> dict[Path, str]:
     """JSON Schemas of the nouns: files that people write, and files and events that the platform writes."""
     from pydantic import TypeAdapter
 
-    from zebra_assets.contracts import dataset_spec, events, manifest, model_spec, promotion, run, verdicts
+    from zebra_assets.contracts import dataset_spec, events, manifest, model_spec, promotion, route, run, verdicts
 
     nouns: dict[str, Any] = {
         "model": model_spec.ModelSpec,
@@ -91,6 +91,8 @@ def schemas() -> dict[Path, str]:
         "gate-decision": verdicts.GateDecision,
         "drift-report": verdicts.DriftReport,
         "promotion": promotion.Promotion,
+        "route": route.Route,
+        "route-verdict": route.Verdict,
         "event": events.Event,
     }
     found = {}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from zebra_assets.contracts.ports import AuditLog, EventStore, Ledger, Locks, Manifests, ObjectStore, Records, Registry, Tracker
+from zebra_assets.contracts.route import Routes
 from zebra_assets.contracts.sketch import Sketches
 from zebra_assets.settings import Settings
 
@@ -53,6 +54,12 @@ class Parts:
         from zebra_assets.adapters.sketches import SqlSketches
 
         return SqlSketches(self.settings.state)
+
+    @cached_property
+    def routes(self) -> Routes:
+        from zebra_assets.adapters.routes import SqlRoutes
+
+        return SqlRoutes(self.settings.state)
 
     @cached_property
     def audit(self) -> AuditLog:

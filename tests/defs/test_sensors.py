@@ -115,6 +115,7 @@ def test_every_sensor_and_schedule_is_running_without_a_click(site):
         "monitor_sensor",
         "drift_sensor",
         "ledger_sensor",
+        "verdict_sensor",
         "lease_sensor",
         "run_failure_audit",
     }

@@ -13,7 +13,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from zebra_assets.adapters.state import engine, reading, writing
 from zebra_assets.adapters.tables import events
-from zebra_assets.contracts.events import Event, LabelEvent, PredictionEvent
+from zebra_assets.contracts.events import Drawn, Event, LabelEvent, Outcome, PredictionEvent
 
 _IN = 500  # names in one statement; SQLite takes 32,766, older ones 999
 _INSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
@@ -74,6 +74,26 @@ class SqlEvents:
                 if of in wanted and (of not in found or found[of].ts <= label.ts):
                     found[of] = label
         return found
+
+    def outcomes(self, model: str) -> list[Outcome]:
+        """The model's labelled predictions that a route had drawn, in the order in which their first labels arrived."""
+        held: dict[str, LabelEvent] = {}
+        with reading(engine(self.url)) as connection:
+            query = _matching(select(events.c.body), model, "label_event", None).order_by(events.c.seq)
+            for body in connection.execution_options(yield_per=1000).execute(query).scalars():
+                label = LabelEvent.model_validate_json(body)
+                before = held.get(label.prediction_event_id)
+                if before is None or before.ts <= label.ts:
+                    held[label.prediction_event_id] = label  # a correction keeps the first label's place
+            wanted, found = list(held), dict[str, Outcome]()
+            query = _matching(select(events.c.event_id, events.c.body), model, "prediction_event", None)
+            for start in range(0, len(wanted), _IN):
+                for name, body in connection.execute(query.where(events.c.event_id.in_(wanted[start : start + _IN]))):
+                    said = json.loads(body)
+                    if said.get("drawn"):
+                        drawn = Drawn.model_validate(said["drawn"])
+                        found[name] = Outcome(said["version"], drawn, said["prediction"], said["score"], held[name].label)
+        return [found[name] for name in wanted if name in found]
 
     def count(self, model: str, type: str = "prediction_event", *, version: str | None = None) -> int:
         """How many events of that type the model, or one version of it, has."""

@@ -39,6 +39,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "rollback": (f"{_HERE}.models:rollback", "Move an alias back."),
         "serve": (f"{_HERE}.stack:serve", "Serve the version an alias names over HTTP."),
         "token": (f"{_HERE}.tokens:token", "Make, list and revoke the server's bearer tokens."),
+        "route": (f"{_HERE}.routes:route", "Share requests between versions: weights, shadow, canary, verdict."),
         "monitor": (f"{_HERE}.models:monitor", "Compare recent predictions with the training baseline."),
         "label": (f"{_HERE}.labels:label", "Bring the true labels of earlier predictions."),
         "gc": (f"{_HERE}.gc:gc", "Remove from the object store what nothing names."),

@@ -1,5 +1,6 @@
 """The six typed facts from production. `event_id` makes a retry harmless; `ts` informs, and orders only labels of one prediction."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -23,6 +24,33 @@ class _Event(Noun):
     model: Name
 
 
+class Drawn(Noun):
+    """The lot by which a request came to its version; kept only where the lot alone decided.
+
+    Attributes:
+        route: seq of the route in force.
+        arm: name of the arm.
+        shares: with which chance each version was drawn.
+        unit: hash of what the lot was drawn for, a key or a request; the same unit always draws the same under one salt.
+    """
+
+    route: int
+    arm: Name
+    shares: dict[Version, float]
+    unit: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A drawn prediction and the label that holds for it."""
+
+    version: str
+    drawn: Drawn
+    prediction: str | float | int | bool
+    score: float | None
+    label: str | float | int | bool
+
+
 class PredictionEvent(_Event):
     """One prediction: the features it saw, and which baseline they should resemble."""
 
@@ -33,6 +61,7 @@ class PredictionEvent(_Event):
     features: dict[str, Any]
     prediction: str | float | int | bool
     score: float | None = None
+    drawn: Drawn | None = None
 
 
 class DataQualityEvent(_Event):

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from zebra_assets.contracts.events import Event, LabelEvent, PredictionEvent
+from zebra_assets.contracts.events import Event, LabelEvent, Outcome, PredictionEvent
 from zebra_assets.contracts.manifest import Bundle, Manifest
 from zebra_assets.contracts.object_store import ObjectStore as ObjectStore
 from zebra_assets.contracts.promotion import Promotion
@@ -138,6 +138,10 @@ class EventStore(Protocol):
 
     def labels(self, model: str, event_ids: Collection[str]) -> dict[str, LabelEvent]:
         """The label that holds for each of these predictions: the latest by `ts`, of one moment the last to arrive."""
+        ...
+
+    def outcomes(self, model: str) -> list[Outcome]:
+        """The model's labelled predictions that a route had drawn, in the order in which their first labels arrived."""
         ...
 
     def count(self, model: str, type: str = "prediction_event", *, version: str | None = None) -> int: ...

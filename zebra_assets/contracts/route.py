@@ -62,13 +62,15 @@ class Guards(Noun):
     Attributes:
         errors: greatest share of requests that the candidate fails and the champion answers.
         p99_ms: slowest 99th percentile of the time inside the server, milliseconds; None for no limit.
-        verdict: whether a verdict 'keep' on labelled outcomes counts.
+        verdict: whether a verdict 'keep' on labelled outcomes counts, with these `alpha` and `margin`.
         min_requests: fewer say nothing about the latency; errors are judged as if there had been as many.
     """
 
     errors: float = Field(default=0.01, ge=0, le=1)
     p99_ms: float | None = Field(default=None, gt=0)
     verdict: bool = True
+    alpha: float = Field(default=0.05, gt=0, lt=1)
+    margin: float = Field(default=0.0, ge=0, lt=1)
     min_requests: int = Field(default=100, ge=1)
 
 

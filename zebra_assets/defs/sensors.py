@@ -2,6 +2,7 @@
 
     source changed ──> ingest ──> new manifest ──> loop (train .. promote)
     predictions ──> monitor ──> drift report ──(edge, cool-down, budget)──> ingest
+    labels ──> verdict on a route's candidates ──> the servers
 
 A sensor answers once per fact and says in its skip message what it looked at; where it could not look, it raises, so that
 an outage never reads as a quiet night.
@@ -21,6 +22,7 @@ from zebra_assets.defs.facts import tags_of
 from zebra_assets.defs.leases import reap
 from zebra_assets.defs.partitions import model_axis
 from zebra_assets.defs.resources import House
+from zebra_assets.defs.verdicts import verdict_sensor
 from zebra_assets.project import Project
 
 RUNNING = dg.DefaultSensorStatus.RUNNING
@@ -242,6 +244,7 @@ def build_sensors(project: Project, ingest: list[Any], loop: list[Any], monitor:
     if ingest:
         yield source_sensor(project, ingest, every_s)
         yield drift_sensor(project, ingest, every_s)
+    yield verdict_sensor(project, every_s)
     yield ledger_sensor(every_s)
     yield lease_sensor(every_s)
     yield failure_sensor()

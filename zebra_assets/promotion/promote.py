@@ -54,7 +54,7 @@ def promote(
     if head is not None and (head.version, head.model_digest) == (run.version, run.model_digest):
         return head if head.state == "done" else project(spec.name, alias, ledger=ledger, registry=registry)
     try:
-        decision = _standing_decision(run, spec, records)
+        decision = standing_decision(run, spec, records)
         _still_holds(decision, run, head, ledger.history(spec.name, alias), spec, alias)
         ledger.append(_row(run, alias, head, decision, actor, reason))
     except (GateClosed, Conflict) as no:
@@ -78,7 +78,7 @@ def _run(run_id: str, alias: str, spec: ModelSpec, records: Records) -> Run:
     return run
 
 
-def _standing_decision(run: Run, spec: ModelSpec, records: Records) -> GateDecision:
+def standing_decision(run: Run, spec: ModelSpec, records: Records) -> GateDecision:
     """The newest decision about a run, if it allows, pins what the run made, and follows from its report under today's spec."""
     again = f"mlops eval {spec.name} --run {run.id}"
     decision, newest = records.decision_for(run.id), records.report_for(run.id)

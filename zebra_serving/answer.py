@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from zebra_assets.errors import ZebraError
 from zebra_serving.problems import InputInvalid, ModelFailed
-from zebra_serving.schema import Rows
+from zebra_serving.rows import Rows
 from zebra_serving.served import Scored, Served
 
 

@@ -16,8 +16,8 @@ from zebra_serving.capture import Capture
 from zebra_serving.metrics import Metrics
 from zebra_serving.problems import Overloaded
 from zebra_serving.refusals import MAX_ROWS
-from zebra_serving.schema import Rows
-from zebra_serving.served import Scored, Served
+from zebra_serving.rows import Columns, Rows
+from zebra_serving.served import Served
 
 MAX_WAITING = 256
 MAX_TOGETHER = 64
@@ -113,7 +113,7 @@ class Batcher:
         """Predict the rows of ``jobs`` with one call; when that fails, each alone, so that nobody pays for another's rows."""
         served = jobs[0].served
         try:
-            scored = predict(served, Rows(served.schema, [row for job in jobs if job.rows is not None for row in job.rows.values]))
+            scored = predict(served, _together([job.rows for job in jobs if job.rows is not None]))
         except Exception as error:
             if len(jobs) == 1:
                 jobs[0].answer = error
@@ -127,7 +127,7 @@ class Batcher:
             assert job.rows is not None
             mine = slice(at, at + len(job.rows))
             at = mine.stop
-            part = Scored(scored.labels[mine], None if scored.scores is None else scored.scores[mine])
+            part = scored if len(jobs) == 1 else scored.part(mine)
             try:
                 self._metrics.rows.inc(len(job.rows))
                 job.answer = job.write(Answer(served, part, self._capture.offer(served, job.rows, part, job.request_id)))
@@ -135,13 +135,18 @@ class Batcher:
                 job.answer = error
 
 
+def _together(parts: list[Rows]) -> Rows:
+    return parts[0] if len(parts) == 1 else Rows(parts[0].schema, [row for part in parts for row in part.values])
+
+
 def _groups(jobs: list[Job]) -> list[list[Job]]:
-    """Neighbours that may share a call: the same version, and no more rows than one request may bring."""
+    """Neighbours that may share a call: the same version, and no more rows than one request may bring; columns gain nothing from it."""
     groups: list[list[Job]] = []
     count = 0
     for job in jobs:
         size = len(job.rows or ())
-        if groups and groups[-1][0].served is job.served and count + size <= MAX_ROWS:
+        bulk = isinstance(job.rows, Columns) or (groups and isinstance(groups[-1][0].rows, Columns))
+        if groups and groups[-1][0].served is job.served and count + size <= MAX_ROWS and not bulk:
             groups[-1].append(job)
             count += size
         else:

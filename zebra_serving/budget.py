@@ -18,8 +18,8 @@ class Budget:
         self._left, self._seen = burst, clock()
         self._lock = threading.Lock()
 
-    def take(self, wanted: int) -> int:
-        """How many of ``wanted`` may pass now."""
+    def take(self, wanted: int, least: int = 1) -> int:
+        """How many of ``wanted`` may pass now: none rather than fewer than ``least``, where so many are wanted."""
         if self._rate is None:
             return wanted
         with self._lock:
@@ -27,5 +27,7 @@ class Budget:
             self._left = min(self._burst, self._left + (moment - self._seen) * self._rate)
             self._seen = moment
             taken = min(wanted, int(self._left))
+            if taken < least <= wanted:
+                return 0
             self._left -= taken
         return taken

@@ -14,7 +14,7 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -28,7 +28,8 @@ from zebra_serving.budget import Budget
 from zebra_serving.memory import Memory
 from zebra_serving.metrics import Metrics
 from zebra_serving.recording import NOTHING, Recording
-from zebra_serving.schema import Rows, RowSchema
+from zebra_serving.rows import Rows
+from zebra_serving.schema import RowSchema
 from zebra_serving.served import Scored, Served
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,8 @@ MAX_BACKOFF_S = 30.0
 # What is recorded of a quiet model before the limit per second counts: one window of drift.
 BURST_EVENTS = 5000
 WRITE_SKETCHES_S = 10.0
+# Of a bulk request at least so many rows or none: one row out of its columns costs nearly as much as fifty.
+LUMP = 50
 
 
 @dataclass(slots=True)
@@ -51,7 +54,7 @@ class _Offered:
     served: Served
     request_id: str | None
     schema: RowSchema
-    rows: list[tuple[int, tuple[Any, ...], Any, float | None]]
+    rows: list[tuple[int, tuple[Any, ...], Any, float | None]]  # place, values, label, score
 
     def events(self, recording: Recording) -> list[Event]:
         p, shown = self.served.promotion, [(j, name) for j, name in enumerate(self.schema.recorded) if recording.shows(name)]
@@ -109,15 +112,14 @@ class Capture:
         Returns:
             None where no row is captured.
         """
-        due = self._memory.add(served, rows.values, scored)
+        due = self._memory.add(served, rows, scored)
         wanted = self._sample(len(rows))
         if not wanted:
             if due:
                 self._wake.set()
             return None
         prefix = f"{self._process}-{next(self._count):x}"
-        values, labels, scores = rows.values, scored.labels, scored.scores
-        taken = [(i, values[i], labels[i], None if scores is None else scores[i]) for i in wanted]
+        taken = [(i, values, *said) for i, values, said in zip(wanted, rows.at(wanted), scored.at(wanted), strict=True)]
         with self._lock:
             if self._queued + len(taken) > self._max:
                 self._outcomes["dropped"].inc(len(taken))
@@ -148,14 +150,15 @@ class Capture:
             self._queue.clear()
             self._queued = 0
 
-    def _sample(self, rows: int) -> list[int]:
+    def _sample(self, rows: int) -> Sequence[int]:
         """Which rows become events: the share asked for, thinned to what the limit per second leaves."""
         share = self._recording.share
-        chosen = range(rows) if share >= 1.0 else [i for i in range(rows) if random.random() < share]  # noqa: S311 - a sample
-        part = self._budget.take(len(chosen)) if chosen else 0
+        # As many as the share says, the rest of the division by chance: every row is as likely, and none costs a random number.
+        wanted = rows if share >= 1.0 else int(rows * share + random.random())  # noqa: S311 - a sample
+        part = self._budget.take(wanted, LUMP) if wanted else 0
         if part < rows:
             self._outcomes["sampled_out"].inc(rows - part)
-        return list(chosen) if part == len(chosen) else sorted(random.sample(chosen, part))
+        return range(rows) if part == rows else sorted(random.sample(range(rows), part))
 
     def _run(self) -> None:
         pause = retry_at = 0.0

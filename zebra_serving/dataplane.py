@@ -14,7 +14,7 @@ from zebra_serving.batching import MAX_WAITING, Batcher
 from zebra_serving.capture import Capture
 from zebra_serving.metrics import Metrics
 from zebra_serving.problems import NotReady, Overloaded
-from zebra_serving.schema import Rows
+from zebra_serving.rows import Rows
 from zebra_serving.served import Served
 
 # A hop to a thread and back costs about 0.1 ms: worth it only when the loop would stand still for longer than that.

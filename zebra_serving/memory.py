@@ -3,7 +3,8 @@
     a request ─ add ─> rows that wait ─ fold (the capture's thread) ─> sketches ─ flush ─> the store
 
 A request pays for keeping a reference. Folding costs under a microsecond a row, and beyond `ROWS_PER_S` only a random part of
-the rows is folded, so that the whole stays below 2 % of a core whatever the load; how many that left out is in the window.
+the rows (of bulk requests: none of some of them) is folded, so that the whole stays below 2 % of a core whatever the load; how many
+that left out is in the window.
 Written windows are replaced by their id, so a store that was away loses nothing and a restart begins a window of its own.
 """
 
@@ -22,6 +23,7 @@ from zebra_assets.contracts.promotion import Promotion
 from zebra_assets.contracts.sketch import Sketches, WindowSketch
 from zebra_serving.budget import Budget
 from zebra_serving.recording import Recording
+from zebra_serving.rows import Columns, Listed, Rows
 from zebra_serving.schema import RowSchema
 from zebra_serving.served import Scored, Served
 from zebra_serving.sketches import Numbers, Words, kept
@@ -31,6 +33,8 @@ log = logging.getLogger(__name__)
 ROWS_PER_S = 20_000
 BURST_ROWS = 20_000
 FOLD_AT = 4096
+# Of a bulk request at least so many rows or none: a sketch takes 500 at once for little more than it takes 20.
+LUMP = 500
 # Finished windows that the store has not taken yet: three days of hours.
 MAX_UNWRITTEN = 72
 # Windows that go on; a version that comes back after as many others begins another window.
@@ -45,9 +49,14 @@ class _Waiting:
 
     served: Served
     values: list[tuple[object, ...]] = field(default_factory=list)
+    blocks: list[Columns] = field(default_factory=list)
     labels: list[object] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
     passed_over: int = 0
+
+    def parts(self) -> list[Rows]:
+        """The rows as they came: those of small requests together, those of each bulk request."""
+        return [*([Rows(self.served.schema, self.values)] if self.values else []), *self.blocks]
 
 
 class Window:
@@ -68,18 +77,19 @@ class Window:
 
     def fold(self, waiting: _Waiting, at: datetime) -> None:
         """Take rows in."""
-        self.rows += len(waiting.values) + waiting.passed_over
-        self.sketched += len(waiting.values)
+        self.rows += len(waiting.labels) + waiting.passed_over
+        self.sketched += len(waiting.labels)
         self.ended = at
-        if not waiting.values:
+        if not waiting.labels:
             return
-        columns = list(zip(*waiting.values, strict=True))
-        for i, sketch in zip(self._recorded, self.columns.values(), strict=True):
-            sketch.add(columns[i])
+        for part in waiting.parts():
+            columns = part.columns()
+            for i, sketch in zip(self._recorded, self.columns.values(), strict=True):
+                sketch.add(columns[i])
         said = waiting.scores or waiting.labels
         if self.answers is None:
             self.answers = kept("float64" if waiting.scores or isinstance(said[0], float) else "string")
-        self.answers.add(said)
+        self.answers.add(Listed(said))
 
     def noun(self) -> WindowSketch:
         """The window as it is stored."""
@@ -109,27 +119,29 @@ class Memory:
         self._windows: dict[tuple[str, str], Window] = {}
         self._unwritten: dict[str, Window] = {}
 
-    def add(self, served: Served, values: list[tuple[object, ...]], scored: Scored) -> bool:
+    def add(self, served: Served, rows: Rows, scored: Scored) -> bool:
         """Keep a reference to answered rows, or count them where there are more than the budget allows; whether folding is due."""
         if self._store is None:
             return False
-        count = len(values)
-        part = self._budget.take(count)
-        labels, scores = scored.labels, scored.scores
+        count = len(rows)
+        part = self._budget.take(count, LUMP)
         if part < count:
             step = slice(random.randrange(count // part), None, count // part) if part else slice(0)  # noqa: S311 - a sample
-            values, labels, scores = values[step], labels[step], None if scores is None else scores[step]
+            rows, scored = rows.part(step), scored.part(step)
         with self._lock:
             waiting = self._now
             if waiting is None or waiting.served is not served:
                 self._turn()
                 waiting = self._now = _Waiting(served)
-            waiting.values += values
-            waiting.labels += labels
-            if scores is not None:
-                waiting.scores += scores
-            waiting.passed_over += count - len(values)
-            if len(waiting.values) < FOLD_AT:
+            if not isinstance(rows, Columns):
+                waiting.values += rows.values
+            elif len(rows):
+                # A copy, even of all: the columns' own memory may be the request's whole body.
+                waiting.blocks.append(rows.part(slice(None)) if part == count else rows)
+            waiting.labels += scored.labels
+            waiting.scores += scored.scores or ()
+            waiting.passed_over += count - len(rows)
+            if len(waiting.labels) < FOLD_AT:
                 return False
             self._turn()
         return True
@@ -143,7 +155,7 @@ class Memory:
             try:
                 self._window(waiting.served, at).fold(waiting, at)
             except Exception:  # a fault of ours must not end the capture of events
-                log.exception("%d predictions are in no sketch", len(waiting.values))
+                log.exception("%d predictions are in no sketch", len(waiting.labels))
 
     def flush(self) -> None:
         """Write the windows that changed. Raises what the store raises; they are written the next time then."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 MAX_ROWS = 10_000
 MAX_ERRORS = 100
-SHAPE = 'send {"rows": [{"column": value, …}]} or one bare row; GET /model shows the columns'
+SHAPE = 'send {"rows": [{"column": value, …}]}, {"columns": {"column": [value, …]}} or one bare row; GET /model shows the columns'
 
 _PATH = re.compile(r" - at `\$(?:\.rows\[(\d+)\])?(?:\.(.+))?`$")
 _MLFLOW = frozenset({"dataframe_split", "dataframe_records", "instances", "inputs"})
@@ -36,6 +36,8 @@ def refuse(schema: "RowSchema", body: bytes, fast: Exception) -> NoReturn:
         raise _in_the_decoders_words(error, fast) from error
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise Malformed(f"The body is not JSON: {str(error).rstrip('.')}.", fix=SHAPE) from error
+    if isinstance(document, dict) and isinstance(document.get("columns"), dict) and "columns" not in schema.types:
+        _refuse_columns(schema, document, fast)
     rows, beside = _rows(schema, document)
     if not 0 < len(rows) <= MAX_ROWS:
         refuse_count(len(rows))
@@ -48,6 +50,13 @@ def refuse(schema: "RowSchema", body: bytes, fast: Exception) -> NoReturn:
 def refuse_records(schema: "RowSchema", records: list[dict[str, Any]], error: Exception) -> NoReturn:
     """Raise what is wrong with rows that another protocol has brought."""
     _refuse_values(schema, records, [], error)
+
+
+def refuse_lengths(lengths: dict[str, int]) -> NoReturn:
+    """Raise that not all columns have as many values as the first."""
+    count = next(iter(lengths.values()))
+    wrong = [FieldError(0, name, f"{count:,} values, as the first column has", f"{n:,}") for name, n in lengths.items() if n != count]
+    raise InputInvalid(wrong[:MAX_ERRORS], len(wrong), message="The columns differ in length.")
 
 
 def refuse_count(rows: int) -> NoReturn:
@@ -82,6 +91,24 @@ def _rows(schema: "RowSchema", document: Any) -> tuple[list[Any], dict[str, Any]
     raise _shapeless("The body has none of the model's columns.", "a row, or `rows`", ", ".join(document))
 
 
+def _refuse_columns(schema: "RowSchema", document: dict[str, Any], error: Exception) -> NoReturn:
+    columns: dict[str, Any] = document["columns"]
+    if columns and not columns.keys() & schema.types.keys():
+        raise _shapeless("The body has none of the model's columns.", f"columns of {', '.join(schema.names)}"[:200], ", ".join(columns))
+    longest = max((len(cells) for cells in columns.values() if isinstance(cells, list)), default=0)
+    if longest > MAX_ROWS:
+        refuse_count(longest)
+    found = [FieldError(0, name, "nothing beside `columns`", shown(value)) for name, value in document.items() if name != "columns"]
+    for feature in (*schema.features, *schema.keys):
+        cells, expected = columns.get(feature.name), schema.expected(feature)
+        if isinstance(cells, list):
+            found += [FieldError(i, feature.name, expected, shown(v)) for i, v in enumerate(cells) if not schema.fits(feature.name, v)]
+        elif feature.required or cells is not None:
+            found.append(FieldError(0, feature.name, f"a list, each {expected}", shown(cells) if feature.name in columns else "nothing"))
+    found += [_stranger(schema, 0, name, cells) for name, cells in columns.items() if name not in schema.types]
+    _refuse_found(found, error)
+
+
 def _strangers(schema: "RowSchema", rows: list[Any]) -> str | None:
     """What the first row is, if all rows are something else than objects with the model's columns."""
     if any(isinstance(row, dict) and (not row or row.keys() & schema.types.keys()) for row in rows):
@@ -98,7 +125,10 @@ def _whole(expected: str, got: str) -> FieldError:
 
 
 def _refuse_values(schema: "RowSchema", rows: list[Any], found: list[FieldError], error: Exception) -> NoReturn:
-    found += [wrong for number, row in enumerate(rows) for wrong in _errors(schema, number, row)]
+    _refuse_found([*found, *(wrong for number, row in enumerate(rows) for wrong in _errors(schema, number, row))], error)
+
+
+def _refuse_found(found: list[FieldError], error: Exception) -> NoReturn:
     if found:
         raise InputInvalid(found[:MAX_ERRORS], len(found)) from error
     raise _in_the_decoders_words(error, error) from error
@@ -116,9 +146,12 @@ def _errors(schema: "RowSchema", number: int, row: Any) -> list[FieldError]:
             errors.append(FieldError(number, feature.name, schema.expected(feature), "nothing"))
     for name in row:
         if name not in schema.types:
-            near = did_you_mean(name, list(schema.types))
-            errors.append(FieldError(number, name, f"no column of this name.{near}", shown(row[name])))
+            errors.append(_stranger(schema, number, name, row[name]))
     return errors
+
+
+def _stranger(schema: "RowSchema", number: int, name: str, value: Any) -> FieldError:
+    return FieldError(number, name, f"no column of this name.{did_you_mean(name, list(schema.types))}", shown(value))
 
 
 def _in_the_decoders_words(error: Exception, located: Exception) -> InputInvalid:

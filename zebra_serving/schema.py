@@ -10,19 +10,17 @@ import datetime as dt
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import msgspec
 
 from zebra_assets.contracts.model_folder import ModelFeature
 from zebra_serving import refusals
 from zebra_serving.refusals import MAX_ROWS
-
-if TYPE_CHECKING:  # 0.2 s and 44 MB that only the plain form needs
-    import pyarrow as pa
+from zebra_serving.rows import Columns, Listed, Rows
 
 # A row's values are scalars, so `"rows": [` can only be the list of rows, even if a column is called "rows".
-_BATCH = re.compile(rb'\s*\{\s*"rows"\s*:\s*\[')
+_BULK = re.compile(rb'\s*\{\s*"(?:(rows)"\s*:\s*\[|columns"\s*:\s*\{)')
 
 
 class Moment(dt.datetime):
@@ -57,29 +55,6 @@ _KINDS: dict[str, _Kind] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """Checked rows: ``values[i][j]`` is column j of row i, in the schema's order; None where an optional column was left out.
-
-    After the model's `RowSchema.width` columns come the dataset's keys, as far as the schema knows any.
-    """
-
-    schema: "RowSchema"
-    values: list[tuple[Any, ...]]
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def table(self) -> "pa.Table":
-        """The rows as an Arrow table with the model's columns and types."""
-        import pyarrow as pa
-
-        columns = list(zip(*self.values, strict=True))[: self.schema.width]
-        return pa.table(
-            [pa.array(c, pa.type_for_alias(t)) for c, t in zip(columns, self.schema.arrow, strict=True)], names=self.schema.names
-        )
-
-
 class RowSchema:
     """The columns a model reads.
 
@@ -108,12 +83,19 @@ class RowSchema:
             "Row", fields, rename={f"f{i}": f.name for i, f in enumerate(columns)}, forbid_unknown_fields=True, kw_only=True, gc=False
         )
         batch = msgspec.defstruct("Batch", [("rows", list[row])], forbid_unknown_fields=True, gc=False)  # type: ignore[valid-type]
+        listed = [(f"f{i}", _lists(f, self.types[f.name])) for i, f in enumerate(columns)]
+        lists = [field if f.required else (*field, None) for field, f in zip(listed, columns, strict=True)]
+        cells = msgspec.defstruct(
+            "Cells", lists, rename={f"f{i}": f.name for i, f in enumerate(columns)}, forbid_unknown_fields=True, kw_only=True
+        )
+        table = msgspec.defstruct("Table", [("columns", cells)], forbid_unknown_fields=True)
         self._list: Any = list[row]  # type: ignore[valid-type]
         self._one = msgspec.json.Decoder(row, dec_hook=Moment.read)
         self._many: msgspec.json.Decoder[Any] = msgspec.json.Decoder(batch, dec_hook=Moment.read)
+        self._table: msgspec.json.Decoder[Any] = msgspec.json.Decoder(table, dec_hook=Moment.read)
 
     def decode(self, body: bytes) -> Rows:
-        """Read ``{"rows": [{…}, …]}``, or one bare row ``{…}``.
+        """Read ``{"rows": [{…}, …]}``, the same by column as ``{"columns": {"…": […], …}}``, or one bare row ``{…}``.
 
         Numbers: an integer is welcome where a float is asked for, a float never where an integer is, a boolean for neither.
         NaN and infinities have no JSON spelling and are refused. Columns the model does not require may be null or left out.
@@ -124,12 +106,17 @@ class RowSchema:
             TooLarge: more than 10,000 rows.
         """
         try:
-            structs = self._many.decode(body).rows if _BATCH.match(body) else [self._one.decode(body)]
+            if (bulk := _BULK.match(body)) is None:
+                structs = [self._one.decode(body)]
+            elif bulk[1]:
+                structs = self._many.decode(body).rows
+            else:
+                return self._of_columns(msgspec.structs.astuple(self._table.decode(body).columns))
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             refusals.refuse(self, body, error)
         if not 0 < len(structs) <= MAX_ROWS:
             refusals.refuse_count(len(structs))
-        return Rows(self, [msgspec.structs.astuple(s) for s in structs])
+        return Rows(self, list(map(msgspec.structs.astuple, structs)))
 
     def convert(self, records: list[dict[str, Any]]) -> Rows:
         """Check rows that another protocol has brought as records; the same rules and errors as `decode`."""
@@ -140,6 +127,15 @@ class RowSchema:
         except msgspec.ValidationError as error:
             refusals.refuse_records(self, records, error)
         return Rows(self, [msgspec.structs.astuple(s) for s in structs])
+
+    def _of_columns(self, columns: Sequence[list[Any] | None]) -> Columns:
+        lengths = {name: len(cells) for name, cells in zip(self.recorded, columns, strict=True) if cells is not None}
+        count = next(iter(lengths.values()), 0)
+        if any(length != count for length in lengths.values()):
+            refusals.refuse_lengths(lengths)
+        if not 0 < count <= MAX_ROWS:
+            refusals.refuse_count(count)
+        return Columns(self, [Listed([None] * count if cells is None else cells) for cells in columns], count)
 
     def expected(self, feature: ModelFeature) -> str:
         """A column's values in words."""
@@ -165,6 +161,10 @@ class RowSchema:
         }
         required = [f.name for f in self.features if f.required]
         return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+
+
+def _lists(feature: ModelFeature, kind: Any) -> Any:
+    return list[kind] if feature.required else list[kind] | None
 
 
 def _json_type(feature: ModelFeature) -> Any:

@@ -3,13 +3,18 @@
 A `Model` is a promoted model in some executable form; the forms are in `compile/forms`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
+from itertools import repeat
 from typing import Any, Protocol
 
+import numpy as np
+
 from zebra_assets.contracts.promotion import Promotion
-from zebra_serving.schema import Rows, RowSchema
+from zebra_serving.rows import Rows
+from zebra_serving.schema import RowSchema
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +23,55 @@ class Scored:
 
     labels: list[Any]
     scores: list[float] | None
+
+    def at(self, places: Sequence[int]) -> list[tuple[Any, float | None]]:
+        """(label, score) of some rows."""
+        labels, scores = self.labels, self.scores
+        return [(labels[i], None if scores is None else scores[i]) for i in places]
+
+    def part(self, step: slice) -> "Scored":
+        """The answers to some rows."""
+        return Scored(self.labels[step], None if self.scores is None else self.scores[step])
+
+
+class ScoredColumns(Scored):
+    """Answers as arrays, the lists made when somebody asks for them.
+
+    Args:
+        words: what the labels are; None where they are the numbers in ``found``.
+        found: (rows,) each row's place among ``words``, or its value.
+        chances: (rows,) the scores.
+    """
+
+    words: list[Any] | None
+    found: np.ndarray
+    chances: np.ndarray | None
+
+    def __init__(self, words: list[Any] | None, found: np.ndarray, chances: np.ndarray | None) -> None:
+        for name, value in (("words", words), ("found", found), ("chances", chances)):
+            object.__setattr__(self, name, value)
+
+    @cached_property
+    def labels(self) -> list[Any]:
+        places = self.found.tolist()
+        return places if self.words is None else [self.words[k] for k in places]
+
+    @cached_property
+    def scores(self) -> list[float] | None:
+        return None if self.chances is None else self.chances.tolist()
+
+    def at(self, places: Sequence[int]) -> list[tuple[Any, float | None]]:
+        return self._picked(np.fromiter(places, np.intp, len(places))).pairs()
+
+    def part(self, step: slice) -> Scored:
+        return self._picked(step)
+
+    def pairs(self) -> list[tuple[Any, float | None]]:
+        """(label, score) of every row."""
+        return list(zip(self.labels, repeat(None) if self.scores is None else self.scores, strict=False))
+
+    def _picked(self, where: Any) -> "ScoredColumns":
+        return ScoredColumns(self.words, self.found[where].copy(), None if self.chances is None else self.chances[where].copy())
 
 
 class Model(Protocol):
@@ -32,7 +86,7 @@ class Model(Protocol):
     quick: bool
 
     def predict(self, rows: Rows) -> Scored:
-        """One answer per row, in order.
+        """One answer per row, in order; `ScoredColumns` to `Columns` where the form can.
 
         Raises:
             ModelFailed: an answer is not a finite number.

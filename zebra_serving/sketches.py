@@ -6,8 +6,7 @@ the shipped example's 17 recorded columns. Knows no store and no clock.
 
 import base64
 import math
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +14,7 @@ import datasketches as ds
 import numpy as np
 
 from zebra_assets.contracts.sketch import ColumnSketch
+from zebra_serving.rows import Column
 
 K = 200
 LG_MAX_VALUES = 10
@@ -30,9 +30,9 @@ class Numbers:
         self._count, self._mean, self._m2 = 0, 0.0, 0.0
         self._kll = ds.kll_doubles_sketch(K)
 
-    def add(self, values: Sequence[Any]) -> None:
+    def add(self, column: Column) -> None:
         """Fold values in; None, NaN and infinities count as missing."""
-        cells = np.array(values, dtype=np.float64)
+        cells = column.floats()
         found = cells[np.isfinite(cells)]
         self.rows += len(cells)
         self.nulls += len(cells) - len(found)
@@ -80,10 +80,10 @@ class Words:
         self._spell = spell or spelled
         self._items = ds.frequent_strings_sketch(LG_MAX_VALUES)
 
-    def add(self, values: Sequence[Any]) -> None:
+    def add(self, column: Column) -> None:
         """Fold values in; None counts as missing."""
-        self.rows += len(values)
-        for value, count in Counter(values).items():
+        self.rows += len(column)
+        for value, count in column.counts().items():
             if value is None:
                 self.nulls += count
             else:

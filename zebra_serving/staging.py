@@ -22,7 +22,7 @@ from zebra_serving.compile.workshop import Workshop, differs
 from zebra_serving.examples import EXAMPLE, request_of
 from zebra_serving.fetch import Source
 from zebra_serving.problems import InputInvalid
-from zebra_serving.schema import Rows
+from zebra_serving.rows import Rows
 from zebra_serving.served import Served, datatype_of
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from zebra_serving.batching import Batcher
 from zebra_serving.capture import Capture
 from zebra_serving.metrics import Metrics
 from zebra_serving.problems import InputInvalid, Overloaded
-from zebra_serving.schema import Rows
+from zebra_serving.rows import Rows
 from zebra_serving.served import Scored, Served
 
 

@@ -11,7 +11,7 @@ from zebra_serving.answer import predict
 from zebra_serving.budget import Budget
 from zebra_serving.capture import Capture, Recording
 from zebra_serving.metrics import Metrics
-from zebra_serving.schema import Rows
+from zebra_serving.rows import Rows
 
 
 def test_events_are_exactly_the_served_predictions_without_the_sensitive_column(bench: Bench) -> None:

@@ -29,7 +29,8 @@ from zebra_serving.compile.workshop import Made, Workshop
 from zebra_serving.examples import EXAMPLE
 from zebra_serving.fetch import LightSource
 from zebra_serving.problems import InputInvalid
-from zebra_serving.schema import Rows, RowSchema
+from zebra_serving.rows import Rows
+from zebra_serving.schema import RowSchema
 
 WORDS, NUMBERS = ["contract", "gender"], ["tenure", "monthly", "senior"]
 

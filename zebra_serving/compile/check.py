@@ -20,7 +20,8 @@ from zebra_serving.compile.recipe import Encoder
 from zebra_serving.compile.runtime import Graph, answers
 from zebra_serving.examples import request_of
 from zebra_serving.problems import InputInvalid
-from zebra_serving.schema import Rows, RowSchema
+from zebra_serving.rows import Rows
+from zebra_serving.schema import RowSchema
 
 
 def compiled(loaded: LoadedModel, example: Path) -> tuple[Form, bytes | None]:

@@ -6,10 +6,10 @@ import numpy as np
 
 from zebra_serving.compile.form import NUMPY, ONNX, PLAIN, Form
 from zebra_serving.compile.recipe import Encoder
-from zebra_serving.compile.runtime import Graph, answers
+from zebra_serving.compile.runtime import Graph, answers, arrays
 from zebra_serving.problems import ModelFailed
-from zebra_serving.schema import Rows
-from zebra_serving.served import Scored
+from zebra_serving.rows import Columns, Rows
+from zebra_serving.served import Scored, ScoredColumns
 
 if TYPE_CHECKING:
     from zebra_assets.adapters.model_files import LoadedModel, Predictions
@@ -29,6 +29,8 @@ class OnnxModel:
     def predict(self, rows: Rows) -> Scored:
         found = self._run(self._encode(rows))
         try:
+            if isinstance(rows, Columns):
+                return ScoredColumns(self._classes or None, *arrays(found, bool(self._classes), self._positive))
             labels, scores = answers(found, self._classes, self._positive)
         except ValueError as error:
             raise _not_finite() from error

@@ -11,7 +11,8 @@ import numpy as np
 
 from zebra_assets.adapters.model_files import LoadedModel
 from zebra_serving.compile.recipe import Recipe, Table
-from zebra_serving.schema import Rows, RowSchema
+from zebra_serving.rows import Rows
+from zebra_serving.schema import RowSchema
 
 _NUMBERS = frozenset({"int64", "float64", "bool"})
 _ENCODERS = ("OneHotEncoder", "OrdinalEncoder", "TargetEncoder")

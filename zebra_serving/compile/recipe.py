@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from zebra_serving.problems import FieldError, InputInvalid
-from zebra_serving.schema import Rows
+from zebra_serving.rows import Column, Columns, Rows
 
 # Below this many rows plain Python is quicker than an array per column (19 columns, one row: 3 us against 16).
 FEW = 16
@@ -62,6 +62,10 @@ class _Words(dict[Any, Any]):
             raise KeyError(value)
         return self.unknown
 
+    def refuses(self, value: Any) -> bool:
+        """Whether asking for a value raises."""
+        return value not in self and (self.unknown is None or value in self.refused)
+
 
 class _Number:
     """A column that is a number: filled and scaled in plain arithmetic, the same IEEE operations that numpy would do."""
@@ -80,11 +84,10 @@ class _Number:
         shift, scale, factor, offset = self.scaling
         return (value - shift) / scale * factor + offset
 
-    def all(self, column: Any) -> np.ndarray:
-        """The cells of a column."""
-        found: np.ndarray = np.array(column, dtype=np.float64)
+    def all(self, found: np.ndarray) -> np.ndarray:
+        """The cells of a column of float64, NaN where missing."""
         if self.fill is not None:
-            found[np.isnan(found)] = self.fill
+            found = np.where(np.isnan(found), self.fill, found)
         if self.scaled:
             shift, scale, factor, offset = self.scaling
             found = (found - shift) / scale * factor + offset
@@ -104,14 +107,18 @@ class _Text:
         self.rows = _Words(table, list(range(len(table.keys))), last)
         lists = self.cells.tolist()
         self.lists = _Words(table, lists[:-1], None if table.unknown is None else lists[-1])
+        self.slots_by_row = np.ascontiguousarray(self.cells.T)
+        first = [row[0] for row in lists] if table.width == 1 else []
+        self.lone = _Words(table, first[:-1], None if table.unknown is None else first[-1]) if first else None
         # Neighbours are written as a slice, five times as fast as by a list of places.
         together = slots == list(range(slots[0], slots[0] + len(slots))) if slots else False
         self.where: Any = slice(slots[0], slots[0] + len(slots)) if together else slots
 
-    def all(self, column: Any) -> np.ndarray:
-        """The cells of a column, (rows, width)."""
-        found: np.ndarray = self.cells[list(map(self.rows.__getitem__, column))]
-        return found
+    def all(self, column: Column) -> np.ndarray:
+        """The cells of a column, (width, rows)."""
+        if self.lone is not None:
+            return column.looked_up(self.lone, np.float64)
+        return self.slots_by_row.take(column.looked_up(self.rows, np.intp), axis=1)
 
 
 class Encoder:
@@ -151,7 +158,7 @@ class Encoder:
             InputInvalid: a value that the pipeline refuses, such as a word it never saw, or a missing number it cannot fill.
         """
         try:
-            return self._few(rows) if len(rows) < FEW else self._many(rows)
+            return self._few(rows) if len(rows) < FEW and not isinstance(rows, Columns) else self._many(rows)
         except KeyError:
             self._refuse_words(rows)
 
@@ -175,15 +182,15 @@ class Encoder:
         return found
 
     def _many(self, rows: Rows) -> np.ndarray:
-        """Column by column, each written to its place."""
-        found = np.empty((len(rows), self._width), dtype=self._dtype)
+        """Column by column, each written to its place: by slot first, because neighbours in memory are written ten times as fast."""
+        slots = np.empty((self._width, len(rows)), dtype=self._dtype)
         with np.errstate(over="ignore", invalid="ignore"):
-            columns = list(zip(*rows.values, strict=True))
-            for column, values in zip(self._columns, columns, strict=False):  # keys come after the model's columns
+            for column, cells in zip(self._columns, rows.columns(), strict=False):  # keys come after the model's columns
                 if isinstance(column, _Number):
-                    found[:, column.slot] = column.all(values)
+                    slots[column.slot] = column.all(cells.floats())
                 elif column.slots:
-                    found[:, column.where] = column.all(values)
+                    slots[column.where] = column.all(cells)
+        found = np.ascontiguousarray(slots.T)
         self._check(rows, found)
         return found
 
@@ -193,10 +200,11 @@ class Encoder:
         if not self._nan and np.isnan(found).any():
             missing = [
                 FieldError(i, name, "a number; this model cannot do without", "null")
-                for i, row in enumerate(rows.values)
-                for name, value, column in zip(rows.schema.names, row, self._columns, strict=False)
-                if value is None and isinstance(column, _Number)
+                for name, cells, column in zip(rows.schema.names, rows.columns(), self._columns, strict=False)
+                if isinstance(column, _Number)
+                for i in np.flatnonzero(np.isnan(cells.floats())).tolist()
             ]
+            missing.sort(key=lambda error: error.row)
             raise InputInvalid(missing[:100], len(missing), message="The model refuses these values: a number is missing.")
         if not self._inf and np.isinf(found).any():
             raise InputInvalid([], message="The model refuses these values: a number is too large.")
@@ -204,13 +212,12 @@ class Encoder:
     def _refuse_words(self, rows: Rows) -> NoReturn:
         """Name every value that no table takes."""
         found = []
-        for i, row in enumerate(rows.values):
-            for name, value, column in zip(rows.schema.names, row, self._columns, strict=False):
-                if isinstance(column, _Number):
-                    continue
-                try:
-                    column.rows[value]
-                except KeyError:
-                    known = ", ".join(str(k) for k in list(column.rows)[:10])
+        for name, cells, column in zip(rows.schema.names, rows.columns(), self._columns, strict=False):
+            if isinstance(column, _Number) or not (strange := {value for value in cells.counts() if column.rows.refuses(value)}):
+                continue
+            known = ", ".join(str(k) for k in list(column.rows)[:10])
+            for i, value in enumerate(cells.at(range(len(rows)))):
+                if value in strange:
                     found.append(FieldError(i, name, f"one of {known}", "null" if value is None else str(value)[:60]))
+        found.sort(key=lambda error: error.row)
         raise InputInvalid(found[:100], len(found), message="The model refuses these values: it never saw them in training.")

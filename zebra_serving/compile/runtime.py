@@ -36,12 +36,20 @@ def answers(found: np.ndarray, classes: list[Any], positive: int | None) -> tupl
     """
     if len(found) <= FEW:
         return _few(found.tolist(), classes, positive)
+    labels, scores = arrays(found, bool(classes), positive)
+    said = labels.tolist()
+    return [classes[k] for k in said] if classes else said, None if scores is None else scores.tolist()
+
+
+def arrays(found: np.ndarray, classes: bool, positive: int | None) -> tuple[np.ndarray, np.ndarray | None]:
+    """(places among the classes, or values where there are none; scores), otherwise as `answers`."""
     if not np.isfinite(found).all():
         raise ValueError("an answer is not a finite number")
     if not classes:
-        return found.reshape(-1).tolist(), None
-    labels = [classes[k] for k in found.argmax(axis=1).tolist()]
-    return labels, None if positive is None else found[:, positive].tolist()
+        return found.reshape(-1), None
+    # argmax takes the first of equals too, but 1,000 rows of two cost it 10 us more than a comparison.
+    labels = found[:, 1] > found[:, 0] if found.shape[1] == 2 else found.argmax(axis=1)
+    return labels.astype(np.intp, copy=False), None if positive is None else found[:, positive]
 
 
 def _few(rows: list[list[float]], classes: list[Any], positive: int | None) -> tuple[list[Any], list[float] | None]:

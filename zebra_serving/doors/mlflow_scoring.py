@@ -15,7 +15,8 @@ from zebra_serving.answer import Answer
 from zebra_serving.doors.wire import PROBLEM, SAID, expect_get, patience, posted_json, send_json
 from zebra_serving.fleet import Fleet
 from zebra_serving.problems import FieldError, InputInvalid, Malformed
-from zebra_serving.schema import Rows, RowSchema
+from zebra_serving.rows import Rows
+from zebra_serving.schema import RowSchema
 from zebra_serving.served import Served
 
 _KEYS = ("dataframe_split", "dataframe_records", "instances", "inputs")

@@ -1,10 +1,10 @@
 """`POST /predict`: the house's own protocol, as plain ASGI, because a framework's validation would cost more than the model.
 
-    {"rows": [{"tenure": 5, …}, …]}   or one bare row   {"tenure": 5, …}
+    {"rows": [{"tenure": 5, …}, …]}   or by column   {"columns": {"tenure": [5, …], …}}   or one bare row   {"tenure": 5, …}
     -> {"model", "alias", "version", "manifest_id", "predictions": [{"prediction", "score", "event_id"}, …]}
 
 `score` is the probability of the positive class and null unless the task is binary; `event_id` is null where the
-prediction was not captured.
+prediction was not captured. Bodies of other media types than JSON are `arrow`'s.
 """
 
 from itertools import repeat
@@ -14,11 +14,19 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from zebra_serving.answer import Answer
-from zebra_serving.doors.wire import PROBLEM, SAID, patience, posted_json, send_json
+from zebra_serving.doors import arrow
+from zebra_serving.doors.wire import JSON, MAX_BYTES, PROBLEM, SAID, patience, posted, send_json
 from zebra_serving.fleet import Fleet
 from zebra_serving.refusals import MAX_ROWS
 
+_LIMITS = {JSON: MAX_BYTES, arrow.STREAM: arrow.MAX_BYTES, arrow.FILE: arrow.MAX_BYTES}
 _encode = msgspec.json.Encoder().encode
+
+
+class _Prediction(msgspec.Struct, gc=False):
+    prediction: Any
+    score: float | None
+    event_id: str | None
 
 
 class NativeDoor:
@@ -34,21 +42,24 @@ class NativeDoor:
         Raises:
             MethodNotAllowed, NotJson, TooLarge, and what `DataPlane.answer` and `RowSchema.decode` raise.
         """
-        body = await posted_json(scope, receive, headers)
+        kind, body = await posted(scope, receive, headers, _LIMITS)
+        quick = kind == JSON
+        if not quick:
+            await arrow.ready()
         answer = await self._planes[scope["path"]].answer(
-            lambda served: served.schema.decode(body),
-            _write,
+            (lambda served: served.schema.decode(body)) if quick else (lambda served: arrow.read(served, body, kind)),
+            _write if quick else arrow.write,
             headers=headers,
             size=len(body),
             request_id=request_id,
             patience_s=patience(headers),
         )
-        await send_json(send, answer)
+        await send_json(send, answer, kind=kind if quick else arrow.STREAM)
 
 
 def _write(answer: Answer) -> bytes:
     promotion, scored = answer.served.promotion, answer.scored
-    nothing = repeat(None, len(scored.labels))
+    nothing = repeat(None)
     scores = nothing if scored.scores is None else scored.scores
     return _encode(
         {
@@ -56,10 +67,7 @@ def _write(answer: Answer) -> bytes:
             "alias": promotion.alias,
             "version": promotion.version,
             "manifest_id": promotion.manifest_id,
-            "predictions": [
-                {"prediction": label, "score": score, "event_id": event_id}
-                for label, score, event_id in zip(scored.labels, scores, answer.event_ids or nothing, strict=False)
-            ],
+            "predictions": list(map(_Prediction, scored.labels, scores, answer.event_ids or nothing)),
         }
     )
 
@@ -72,6 +80,10 @@ def openapi(row: dict[str, Any] | None) -> dict[str, Any]:
         "properties": {"rows": {"type": "array", "items": one, "minItems": 1, "maxItems": MAX_ROWS}},
         "required": ["rows"],
     }
+    # By column each list is as long as the others, which JSON Schema cannot say.
+    lists = {n: {"type": "array", "items": s, "minItems": 1, "maxItems": MAX_ROWS} for n, s in one.get("properties", {}).items()}
+    cells = {**one, "properties": lists} if lists else {"type": "object"}
+    columns = {"type": "object", "properties": {"columns": cells}, "required": ["columns"]}
     prediction = {
         "type": "object",
         "properties": {"prediction": {}, "score": {"type": ["number", "null"]}, "event_id": {"type": ["string", "null"]}},
@@ -84,12 +96,17 @@ def openapi(row: dict[str, Any] | None) -> dict[str, Any]:
         "required": [*names, "predictions"],
     }
     responses = {str(status): {"description": text, "content": {"application/json": {"schema": PROBLEM}}} for status, text in SAID.items()}
-    responses["200"] = {"description": "one prediction per row", "content": {"application/json": {"schema": answer}}}
+    table = {arrow.STREAM.decode(): {"schema": {"type": "string", "format": "binary"}}}
+    responses["200"] = {"description": "one prediction per row", "content": {"application/json": {"schema": answer}, **table}}
     return {
         "post": {
             "summary": "Predict",
-            "description": "One bare row, or `rows` with up to 10,000. All predictions of an answer come from the version it names.",
-            "requestBody": {"required": True, "content": {"application/json": {"schema": {"anyOf": [many, one]}}}},
+            "description": "One bare row, or up to 10,000 as `rows` or by column as `columns`; more as Arrow, whose answer is Arrow too. "
+            "All predictions of an answer come from the version it names.",
+            "requestBody": {
+                "required": True,
+                "content": {"application/json": {"schema": {"anyOf": [many, one, columns]}}, **arrow.openapi()},
+            },
             "responses": dict(sorted(responses.items())),
         }
     }

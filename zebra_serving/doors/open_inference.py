@@ -16,7 +16,8 @@ from zebra_serving.dataplane import DataPlane
 from zebra_serving.doors.wire import PROBLEM, SAID, expect_get, patience, posted_json, send_json
 from zebra_serving.fleet import Fleet
 from zebra_serving.problems import FieldError, InputInvalid, Malformed, NoSuchPath, NotJson
-from zebra_serving.schema import Rows, RowSchema
+from zebra_serving.rows import Rows
+from zebra_serving.schema import RowSchema
 from zebra_serving.served import Served, datatype_of
 
 _WHOLE = frozenset({"INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"})

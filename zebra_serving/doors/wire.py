@@ -1,5 +1,6 @@
 """What all doors share: reading a JSON body with its limits, sending one, and how a door is described to clients."""
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from starlette.requests import ClientDisconnect
@@ -8,7 +9,9 @@ from starlette.types import Receive, Scope, Send
 from zebra_serving.dataplane import PATIENCE_S
 from zebra_serving.problems import MethodNotAllowed, NotJson, TooLarge
 
+JSON = b"application/json"
 MAX_BYTES = 8 * 1024 * 1024
+_JSON_ONLY = {JSON: MAX_BYTES}
 
 PROBLEM = {"type": "object", "properties": {"error": {"type": "string"}, "fix": {"type": ["string", "null"]}}, "required": ["error"]}
 SAID = {
@@ -29,16 +32,27 @@ class Door(Protocol):
 
 
 async def posted_json(scope: Scope, receive: Receive, headers: dict[bytes, bytes]) -> bytes:
-    """The body of a POST that says it is JSON.
+    """The body of a POST that says it is JSON. Raises what `posted` raises."""
+    return (await posted(scope, receive, headers, _JSON_ONLY))[1]
+
+
+async def posted(scope: Scope, receive: Receive, headers: dict[bytes, bytes], limits: Mapping[bytes, int]) -> tuple[bytes, bytes]:
+    """The media type of a POST, which must be one of ``limits``, and its body of at most so many bytes.
 
     Raises:
         MethodNotAllowed, NotJson, TooLarge.
     """
     if scope["method"] != "POST":
         raise MethodNotAllowed("Predictions are asked for with POST.", fix="curl -X POST …")
-    if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != b"application/json":
-        raise NotJson("The Content-Type must be application/json.", fix="curl -H 'content-type: application/json' …")
-    return await _body(receive, headers)
+    kind = headers.get(b"content-type", b"")
+    limit = limits.get(kind)
+    if limit is None:
+        kind = kind.partition(b";")[0].strip().lower()
+        limit = limits.get(kind)
+    if limit is None or b"content-encoding" in headers:
+        known = " or ".join(name.decode() for name in limits)
+        raise NotJson(f"The Content-Type must be {known}, without a Content-Encoding.", fix="curl -H 'content-type: application/json' …")
+    return kind, await _body(receive, headers, limit)
 
 
 def expect_get(scope: Scope) -> None:
@@ -60,15 +74,15 @@ async def send_json(send: Send, body: bytes, status: int = 200, kind: bytes = b"
     await send({"type": "http.response.body", "body": body})
 
 
-async def _body(receive: Receive, headers: dict[bytes, bytes]) -> bytes:
+async def _body(receive: Receive, headers: dict[bytes, bytes], limit: int) -> bytes:
     declared = headers.get(b"content-length", b"")
-    if declared.isdigit() and int(declared) > MAX_BYTES:
-        raise _too_large()
+    if declared.isdigit() and int(declared) > limit:
+        raise _too_large(limit)
     message = await receive()
     if message["type"] == "http.request" and not message.get("more_body"):
         body: bytes = message.get("body", b"")
-        if len(body) > MAX_BYTES:
-            raise _too_large()
+        if len(body) > limit:
+            raise _too_large(limit)
         return body
     chunks, size = [], 0
     while True:
@@ -76,12 +90,12 @@ async def _body(receive: Receive, headers: dict[bytes, bytes]) -> bytes:
             raise ClientDisconnect
         chunks.append(message.get("body", b""))
         size += len(chunks[-1])
-        if size > MAX_BYTES:
-            raise _too_large()
+        if size > limit:
+            raise _too_large(limit)
         if not message.get("more_body"):
             return b"".join(chunks)
         message = await receive()
 
 
-def _too_large() -> TooLarge:
-    return TooLarge(f"The body has more than {MAX_BYTES // 1024 // 1024} MiB.", fix="send the rows in several requests")
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"The body has more than {limit // 1024 // 1024} MiB.", fix="send the rows in several requests")

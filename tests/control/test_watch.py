@@ -12,6 +12,7 @@ from zebra_assets.contracts.sketch import WindowSketch
 from zebra_assets.control import operations
 from zebra_assets.loop import predictions_made
 from zebra_assets.parts import Parts
+from zebra_serving.rows import Listed
 from zebra_serving.sketches import Numbers
 
 NOW = datetime(2026, 11, 21, 12, 30, tzinfo=UTC)
@@ -30,9 +31,9 @@ def large(trained: Parts) -> list[dict[str, Any]]:
 def window(parts: Parts, rows: list[dict[str, Any]], *, id: str = "window-1", until: datetime = NOW) -> WindowSketch:
     columns = {name: Numbers() for name in rows[0]}
     for name, sketch in columns.items():
-        sketch.add([row[name] for row in rows])
+        sketch.add(Listed([row[name] for row in rows]))
     scores = Numbers()
-    scores.add([0.9] * len(rows))
+    scores.add(Listed([0.9] * len(rows)))
     return WindowSketch(
         id=id, model=NAME, version="1", manifest_id=parts.ledger.head(NAME, "prod").manifest_id,  # type: ignore[union-attr]
         window_start=until - timedelta(minutes=20), window_end=until, rows=len(rows), sketched=len(rows),

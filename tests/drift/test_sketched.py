@@ -15,6 +15,7 @@ from zebra_assets.drift.monitor import monitor, monitor_sketches
 from zebra_assets.drift.observed import Compared
 from zebra_assets.drift.sketched import Sketched
 from zebra_assets.errors import DataInvalid
+from zebra_serving.rows import Listed
 from zebra_serving.sketches import Numbers, Words
 
 Columns = Mapping[str, Sequence[Any]]
@@ -28,10 +29,10 @@ def sketched(columns: Columns, hours: int = 3, *, manifest_id: str = BASELINE, v
         for name, values in columns.items():
             part = list(values)[hour::hours]
             sketch = Words() if any(isinstance(v, str | bool) for v in values) else Numbers()
-            sketch.add(part)
+            sketch.add(Listed(part))
             kept[name] = sketch.noun()
         answers = Numbers()
-        answers.add([0.5] * len(part))
+        answers.add(Listed([0.5] * len(part)))
         at = NOON + timedelta(hours=hour)
         windows.append(
             WindowSketch(

@@ -72,11 +72,12 @@ class Staging:
             served = self._open(promotion, folder)
         except BadCandidate as error:
             # Bytes that turned bad are not kept: the next attempt downloads anew, and so does this one if they were old.
-            shutil.rmtree(folder, ignore_errors=True)
+            _discard(folder)
             if not cached or error.reason != "refused":
                 raise
             self._download(promotion, folder)
             served = self._open(promotion, folder)
+        _lock(folder)
         self._prune(folder)
         return served
 
@@ -150,7 +151,24 @@ class Staging:
                 shutil.rmtree(scratch, ignore_errors=True)
         folders = sorted((p for p in used.parent.iterdir() if not p.name.startswith(".")), key=lambda p: p.stat().st_mtime, reverse=True)
         for old in [p for p in folders if p != used][KEEP:]:
-            shutil.rmtree(old, ignore_errors=True)
+            _discard(old)
+
+
+def _lock(folder: Path) -> None:
+    """Take away the right to write what was verified, from this server too."""
+    for path in folder.iterdir():
+        path.chmod(0o444)
+    folder.chmod(0o555)
+
+
+def _discard(folder: Path) -> None:
+    """Remove a version's folder, or whatever a download left in its place."""
+    if folder.is_symlink() or not folder.is_dir():
+        folder.unlink(missing_ok=True)
+        return
+    for path in (folder, *(p for p in folder.rglob("*") if p.is_dir() and not p.is_symlink())):
+        path.chmod(0o755)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _seconds(served: Served, rows: Rows) -> float:

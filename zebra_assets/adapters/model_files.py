@@ -25,6 +25,8 @@ from zebra_assets.errors import DataInvalid, Refused
 
 __all__ = ["LoadedModel", "ModelFeature", "Predictions", "load_model", "model_digest"]
 
+MOST_UNPACKED = 50
+
 _ARROW = {
     "int64": pa.int64(),
     "float64": pa.float64(),
@@ -119,19 +121,44 @@ def open_skops(path: Path) -> Any:
     from skops.io import get_untrusted_types, load
 
     try:
+        _check_size(path)
         unknown = set(get_untrusted_types(file=path))
-    except (zipfile.BadZipFile, KeyError, ValueError, TypeError, AttributeError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, ImportError) as error:
         raise Refused(f"{path.name} is not a skops file: {error}.", fix="save it with `run.save_model(model)`") from error
     if strange := sorted(unknown - TRUSTED_TYPES):
         raise Refused(
             f"{path.name} holds types that are not trusted: {', '.join(strange)}.",
             fix="build the model from scikit-learn's own classes; classes of your own cannot be loaded safely",
         )
-    return load(path, trusted=sorted(unknown))
+    try:
+        return load(path, trusted=sorted(unknown))
+    except Exception as error:  # a stranger's file: whatever breaks while it is opened is its own doing
+        raise Refused(
+            f"{path.name} does not open: {type(error).__name__}: {error}.", fix="train the model again with today's libraries"
+        ) from error
+
+
+def _check_size(path: Path) -> None:
+    """skops stores without compressing; what unpacks to many times its size is a bomb. Raises `Refused`."""
+    import zipfile
+
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > MOST_UNPACKED * path.stat().st_size:
+        raise Refused(
+            f"{path.name} would unpack to {unpacked:,} bytes, more than {MOST_UNPACKED} times its size.",
+            fix="save it with `run.save_model(model)`",
+        )
 
 
 def _loaded(card: ModelFolder, estimator: Any, digest: str) -> LoadedModel:
     """Marry what the folder says to what the estimator knows; a model fitted on 0 and 1 answers in the label's own words."""
+    fitted = {str(name) for name in getattr(estimator, "feature_names_in_", [])}
+    if fitted and (strange := sorted(fitted ^ {f.name for f in card.features})):
+        raise Refused(
+            f"The model was fitted on other columns than its signature names: {', '.join(strange)[:300]}.",
+            fix="save it with `run.save_model(model)`, which writes the signature",
+        )
     known = [c.item() if isinstance(c, np.generic) else c for c in getattr(estimator, "classes_", [])]
     classes = list(card.classes) or known
     task: Task = card.task or ("regression" if not known else "binary" if len(known) == 2 else "multiclass")

@@ -5,6 +5,7 @@ them; both believe this file. The format is MLflow's own, so `mlflow.pyfunc.load
 """
 
 import json
+import stat
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,6 +34,7 @@ FILES = frozenset(
         NOT_COUNTED,
     }
 )
+MOST_ENTRIES = 200
 PICKLES = frozenset({".pkl", ".pickle", ".joblib", ".cloudpickle", ".dill", ".pt", ".pth", ".npy", ".npz"})
 _FLAVOURS = {"sklearn", "python_function"}
 
@@ -133,6 +135,8 @@ def verify_model_folder(folder: Path, digest: str | None) -> ModelFolder:
     Raises:
         Refused: other bytes than ``digest`` promises (None promises nothing), and as `read_model_folder`.
     """
+    if folder.is_dir():
+        _check_kinds(folder)  # before anything is hashed: a link may lead to a file that never ends
     found = model_digest(folder) if folder.is_dir() else "nothing"
     if digest is not None and found != digest:
         raise Refused(
@@ -146,9 +150,10 @@ def read_model_folder(folder: Path) -> ModelFolder:
     """Check that a folder holds nothing that could run code, and read its signature.
 
     Raises:
-        Refused: a symlink, a folder, a pickle or any other unknown file inside; an MLmodel that names another flavour,
+        Refused: a link, a pipe, a folder, a pickle or any other unknown file inside; an MLmodel that names another flavour,
             loader or serialization, or code of its own; a signature that is absent or has types we do not know.
     """
+    _check_kinds(folder)
     _check_files(folder)
     try:
         document, _ = load(folder / "MLmodel")
@@ -157,20 +162,33 @@ def read_model_folder(folder: Path) -> ModelFolder:
     if not isinstance(document, dict):
         raise _refused(folder, "its MLmodel is not a mapping")
     _check_flavours(folder, document.get("flavors"))
-    about = (document.get("metadata") or {}).get("zebra") or {}
+    features = _features(folder, document.get("signature") or {})
     try:
-        return ModelFolder(features=_features(folder, document.get("signature") or {}), **about)
-    except (ValidationError, TypeError) as error:
+        about = (document.get("metadata") or {}).get("zebra") or {}
+        return ModelFolder(features=features, **about)
+    except (ValidationError, TypeError, AttributeError) as error:
         raise _refused(folder, f"its MLmodel's metadata.zebra does not fit: {error}") from error
 
 
-def _check_files(folder: Path) -> None:
+def _check_kinds(folder: Path) -> None:
+    """Plain files and folders only, each with one name: what has another name elsewhere can change after it was verified."""
     if folder.is_symlink() or not folder.is_dir():
         raise _refused(folder, "it is not a plain folder")
+    for count, path in enumerate(folder.rglob("*"), start=1):
+        name, about = path.relative_to(folder).as_posix(), path.lstat()
+        if count > MOST_ENTRIES:
+            raise _refused(folder, f"it holds more than {MOST_ENTRIES} files")
+        if stat.S_ISLNK(about.st_mode):
+            raise _refused(folder, f"{name} is a symbolic link")
+        if not stat.S_ISDIR(about.st_mode) and not stat.S_ISREG(about.st_mode):
+            raise _refused(folder, f"{name} is a pipe, a socket or a device")
+        if stat.S_ISREG(about.st_mode) and about.st_nlink > 1:
+            raise _refused(folder, f"{name} is a hard link: it has another name elsewhere")
+
+
+def _check_files(folder: Path) -> None:
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if path.is_symlink():
-            raise _refused(folder, f"{name} is a symbolic link")
         if path.suffix.lower() in PICKLES:
             raise _refused(folder, f"{name} is a pickle, which runs code when opened")
         if path.is_dir():
@@ -203,9 +221,12 @@ def _check_flavours(folder: Path, flavours: Any) -> None:
 def _features(folder: Path, signature: dict[str, Any]) -> list[ModelFeature]:
     try:
         columns = json.loads(signature["inputs"])
-        return [ModelFeature(name=c["name"], dtype=FROM_MLFLOW[c["type"]], required=c.get("required", True)) for c in columns]
-    except (KeyError, TypeError, ValueError) as error:
+        found = [ModelFeature(name=c["name"], dtype=FROM_MLFLOW[c["type"]], required=c.get("required", True)) for c in columns]
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise _refused(folder, "its MLmodel has no signature of named, plain columns") from error
+    if len({f.name for f in found}) != len(found):
+        raise _refused(folder, "its signature names a column twice")
+    return found
 
 
 def _refused(folder: Path, why: str) -> Refused:

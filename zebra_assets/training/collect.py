@@ -13,11 +13,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from zebra_assets.contracts.model_folder import read_model_folder
 from zebra_assets.contracts.ports import Launcher, Tracker
-from zebra_assets.errors import TrainingFailed
+from zebra_assets.contracts.yaml_source import load
+from zebra_assets.errors import NotFound, SpecInvalid, TrainingFailed
 from zebra_assets.training.inputs import Inputs
 
 _PICKLED = ("model.skops", "model.joblib", "model.pkl", "model.pickle")
@@ -58,8 +57,8 @@ def _find(output: Path) -> Path | None:
 def _is_ours(found: Path) -> bool:
     """Whether the folder came from the sdk and needs no conversion; `read_model_folder` checks the claim."""
     try:
-        return found.is_dir() and "zebra" in (yaml.safe_load((found / "MLmodel").read_text())["metadata"] or {})
-    except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError):
+        return found.is_dir() and "zebra" in (load(found / "MLmodel")[0]["metadata"] or {})
+    except (NotFound, SpecInvalid, KeyError, TypeError):
         return False
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from zebra_assets.contracts.model_folder import ModelFeature, verify_model_folder
+from zebra_assets.errors import Refused
 from zebra_serving.compile.form import FORM_FILE, NUMPY, ONNX, TOLERANCE, Form, Golden, read_form
 from zebra_serving.compile.forms import NumpyModel, OnnxModel, Plain
 from zebra_serving.compile.seal import key_at, seal
@@ -86,12 +87,14 @@ class Workshop:
             return secrets.token_bytes(32)
 
     def _compile(self, folder: Path, digest: str, key: bytes) -> str:
-        """Run the child; why it failed, or nothing."""
+        """Run the child; why it failed, or nothing. Raises `Refused` where the child would not open the model."""
         self._store.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=".compile-", dir=self._store))
         try:
             command = [sys.executable, "-m", "zebra_serving.compile", str(folder), digest, str(scratch / "form")]
             done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False, stdin=subprocess.DEVNULL)
+            if done.returncode == Refused.exit_code:
+                raise _refusal(done.stderr)  # and not opened by this process either
             if done.returncode:
                 return (done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[-1][:300]
             seal(scratch / "form", digest, key)
@@ -108,6 +111,12 @@ class Workshop:
         forms = sorted(self._store.glob(f"*/{FORM_FILE}"), key=lambda p: p.stat().st_mtime, reverse=True)
         for old in forms[KEEP:]:
             shutil.rmtree(old.parent, ignore_errors=True)
+
+
+def _refusal(said: str) -> Refused:
+    """The child's own words: what it wrote last."""
+    message, _, fix = said.strip().partition("\n  fix: ")
+    return Refused((message.splitlines() or ["The model was refused."])[-1][:1000], fix=fix[:300] or None)
 
 
 def _remove(path: Path) -> None:

@@ -33,6 +33,9 @@ class Job:
     request_id: str | None
     deadline: float
     future: "asyncio.Future[bytes]"
+    arrived: float = field(default_factory=time.perf_counter)
+    queued_s: float = 0.0
+    parse_s: float = 0.0
     rows: Rows | None = field(default=None)
     answer: bytes | Exception | None = field(default=None)
 
@@ -98,7 +101,10 @@ class Batcher:
                 job.answer = _late(0.0)
                 continue
             try:
+                began = time.perf_counter()
+                job.queued_s = began - job.arrived
                 job.rows = job.read(job.served)
+                job.parse_s = time.perf_counter() - began
             except Exception as error:
                 job.answer = error
         for together in _groups([job for job in jobs if job.rows is not None]):
@@ -111,7 +117,7 @@ class Batcher:
 
     def _predict(self, jobs: list[Job]) -> None:
         """Predict the rows of ``jobs`` with one call; when that fails, each alone, so that nobody pays for another's rows."""
-        served = jobs[0].served
+        served, began = jobs[0].served, time.perf_counter()
         try:
             scored = predict(served, _together([job.rows for job in jobs if job.rows is not None]))
         except Exception as error:
@@ -121,6 +127,7 @@ class Batcher:
                 for job in jobs:
                     self._predict([job])
             return
+        predict_s = time.perf_counter() - began
         self._metrics.batch.observe(len(jobs))
         at = 0
         for job in jobs:
@@ -130,7 +137,12 @@ class Batcher:
             part = scored if len(jobs) == 1 else scored.part(mine)
             try:
                 self._metrics.rows.inc(len(job.rows))
-                job.answer = job.write(Answer(served, part, self._capture.offer(served, job.rows, part, job.request_id)))
+                predicted = time.perf_counter()
+                answer = Answer(served, part, self._capture.offer(served, job.rows, part, job.request_id))
+                captured = time.perf_counter()
+                job.answer = job.write(answer)
+                written = time.perf_counter() - captured
+                self._metrics.stages.saw(job.parse_s, job.queued_s, predict_s, captured - predicted, written)
             except Exception as error:
                 job.answer = error
 

@@ -53,6 +53,12 @@ class Settings(BaseSettings):
     )
     serving_oidc_algorithms: str = Field(default="RS256,ES256,EdDSA", description="Comma-separated signatures to accept on a JWT.")
     serving_oidc_scope_claim: str = Field(default="scope", description="Claim that grants zebra:predict, zebra:read and zebra:operate.")
+    serving_otlp_endpoint: str | None = Field(
+        default=None,
+        pattern="^https?://",
+        description="Send spans of requests there by OTLP over HTTP, such as http://127.0.0.1:4318/v1/traces; default none.",
+    )
+    serving_trace_share: float = Field(default=0.01, ge=0, le=1, description="Requests to trace, of those whose caller does not say.")
     serving_hash_key: SecretStr | None = Field(
         default=None, min_length=16, description="Keys the hashes of `serving.hashed` columns; default a key file of this project."
     )

@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from starlette.requests import ClientDisconnect
@@ -32,6 +33,9 @@ from zebra_serving.routes import control_app
 from zebra_serving.served import Served
 from zebra_serving.state_file import StateFile
 
+if TYPE_CHECKING:
+    from zebra_serving.tracing import Tracing
+
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 # Ids of our own: a process's random half and a count. Random throughout, each would cost 7 us for asking the kernel.
 _PROCESS, _count = secrets.token_hex(4), itertools.count()
@@ -41,10 +45,10 @@ _ROUTES = frozenset({"/", "/health", "/ready", "/model", "/models", "/models/", 
 class App:
     """The front: an ASGI application."""
 
-    def __init__(self, control: FastAPI, doors: list[Door], guard: Guard, fleet: Fleet) -> None:
+    def __init__(self, control: FastAPI, doors: list[Door], guard: Guard, fleet: Fleet, tracing: "Tracing | None" = None) -> None:
         self.control, self.fleet, self.metrics = control, fleet, fleet.default.metrics
         self.loader, self.capture = fleet.default.loader, fleet.default.capture
-        self._guard = guard
+        self._guard, self._tracing = guard, tracing
         self._doors = {path: door for door in doors for path in door.paths}
         self._routes = {route: route for route in _ROUTES} | {path: route for door in doors for path, route in door.paths.items()}
 
@@ -66,6 +70,8 @@ class App:
             await send(message)
 
         path = scope["path"]
+        tracing = self._tracing
+        trace = None if tracing is None else tracing.begin(headers, scope["method"], self._route(path), request_id)
         try:
             who = self._guard.known(scope, headers, began) or await self._guard.ask(headers)
             self._guard.admit(who, scope, began)
@@ -81,7 +87,13 @@ class App:
                 raise
             await _refuse(error, request_id, answer)
         finally:
-            self.metrics.answered(self._routes.get(path) or self._routes.get(_first(path), "other"), status, time.perf_counter() - began)
+            self.metrics.answered(self._route(path), status, time.perf_counter() - began)
+            if tracing is not None and trace is not None:
+                tracing.end(trace, status)
+
+    def _route(self, path: str) -> str:
+        """A path as figures name it: never what a client made up."""
+        return self._routes.get(path) or self._routes.get(_first(path), "other")
 
 
 def _first(path: str) -> str:
@@ -130,14 +142,30 @@ def create_app(
     models = dict.fromkeys([model] if isinstance(model, str) else model)
     fleet = Fleet(Deployment(settings, name, alias, ports, on_settled) for name in models)
 
+    tracing = _tracing(settings, fleet)
+
     @asynccontextmanager
     async def lifespan(control: FastAPI) -> AsyncIterator[None]:
         fleet.start()
         yield
         fleet.stop()
+        if tracing is not None:
+            tracing.close()
 
     doors: list[Door] = [NativeDoor(fleet), OpenInferenceDoor(fleet), MlflowDoor(fleet)]
-    return App(control_app(fleet, lifespan), doors, Guard(host or settings.serving_host, settings), fleet)
+    return App(control_app(fleet, lifespan), doors, Guard(host or settings.serving_host, settings), fleet, tracing)
+
+
+def _tracing(settings: Settings, fleet: Fleet) -> "Tracing | None":
+    """What sends spans, where somebody wants them; nobody else pays for OpenTelemetry's import."""
+    if not settings.serving_otlp_endpoint:
+        return None
+    from zebra_serving.tracing import Tracing
+
+    tracing = Tracing(settings.serving_otlp_endpoint, settings.serving_trace_share)
+    for deployment in fleet:
+        deployment.metrics.stages.traced = tracing.open
+    return tracing
 
 
 def _ledger(settings: Settings) -> Ledger:

@@ -142,7 +142,7 @@ class Batcher:
                 captured = time.perf_counter()
                 job.answer = job.write(answer)
                 written = time.perf_counter() - captured
-                self._metrics.stages.saw(job.parse_s, job.queued_s, predict_s, captured - predicted, written)
+                self._metrics.stages.saw(job.queued_s, job.parse_s, predict_s, captured - predicted, written, request_id=job.request_id)
             except Exception as error:
                 job.answer = error
 

@@ -17,7 +17,6 @@ from zebra_serving.metrics import Metrics
 from zebra_serving.problems import NotReady, Overloaded
 from zebra_serving.rows import Rows
 from zebra_serving.served import Served
-from zebra_serving.stages import ONE_IN
 
 # A hop to a thread and back costs about 0.1 ms: worth it only when the loop would stand still for longer than that.
 INLINE_S = 0.001
@@ -96,8 +95,8 @@ class DataPlane:
         self._pool.shutdown(wait=True)
 
     def _work(self, served: Served, read: Callable[[Served], Rows], write: Callable[[Answer], bytes], request_id: str | None) -> bytes:
-        if self._metrics.stages.due():
-            return self._timed(served, read, write, request_id, time.perf_counter(), ONE_IN)
+        if (times := self._metrics.stages.due(request_id)) is not None:
+            return self._timed(served, read, write, request_id, time.perf_counter(), times)
         rows = read(served)
         scored = predict(served, rows)
         self._metrics.rows.inc(len(rows))
@@ -123,5 +122,13 @@ class DataPlane:
         answer = Answer(served, scored, self._capture.offer(served, rows, scored, request_id))
         captured = clock()
         body = write(answer)
-        self._metrics.stages.saw(parsed - began, began - arrived, predicted - parsed, captured - predicted, clock() - captured, times=times)
+        self._metrics.stages.saw(
+            began - arrived,
+            parsed - began,
+            predicted - parsed,
+            captured - predicted,
+            clock() - captured,
+            times=times,
+            request_id=request_id,
+        )
         return body

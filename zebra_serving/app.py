@@ -21,6 +21,7 @@ from zebra_assets.contracts.ports import EventStore, Ledger, Records
 from zebra_assets.contracts.sketch import Sketches
 from zebra_assets.settings import Settings
 from zebra_serving.deployment import Deployment, Ports
+from zebra_serving.doors.akerbp import AkerbpDoor
 from zebra_serving.doors.mlflow_scoring import MlflowDoor
 from zebra_serving.doors.native import NativeDoor
 from zebra_serving.doors.open_inference import OpenInferenceDoor
@@ -152,7 +153,7 @@ def create_app(
         if tracing is not None:
             tracing.close()
 
-    doors: list[Door] = [NativeDoor(fleet), OpenInferenceDoor(fleet), MlflowDoor(fleet)]
+    doors: list[Door] = [NativeDoor(fleet), OpenInferenceDoor(fleet), MlflowDoor(fleet), AkerbpDoor(fleet)]
     return App(control_app(fleet, lifespan), doors, Guard(host or settings.serving_host, settings), fleet, tracing)
 
 

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 
 from zebra_assets.errors import ZebraError
 from zebra_serving.alias_watch import AliasWatch
-from zebra_serving.doors import mlflow_scoring, native, open_inference
+from zebra_serving.doors import akerbp, mlflow_scoring, native, open_inference
 from zebra_serving.fleet import Fleet
 from zebra_serving.loader import Failure, Loader
 from zebra_serving.problems import MethodNotAllowed, NoSuchPath, answer_to
@@ -144,6 +144,11 @@ def control_app(fleet: Fleet, lifespan: Any) -> FastAPI:
             for one in fleet
         }
         document["paths"] |= open_inference.openapi() | mlflow_scoring.openapi()
+        for one in fleet:
+            path = "/predict" if one is default else f"/models/{one.model}/predict"
+            document["paths"]["/akerbp/predict" if one is default else f"/akerbp/{one.model}/predict"] = akerbp.openapi(
+                document["paths"][path]
+            )
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]

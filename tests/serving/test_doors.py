@@ -1,9 +1,11 @@
 """The other doors: the Open Inference Protocol and MLflow's scoring protocol give the native door's answers."""
 
 import json
+import struct
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
 from tests.serving.conftest import COLUMNS, MODEL, ROW, Bench, Shelf, make_bench, rows
@@ -98,9 +100,113 @@ def test_v2_and_mlflow_refuse_what_is_no_request_without_falling_over(client: ht
         assert answer.status_code in (400, 422) and answer.json()["error"], (path, answer.text)
 
 
-def test_v2s_binary_extension_is_refused_politely(client: httpx.Client) -> None:
-    answer = client.post(f"/v2/models/{MODEL}/infer", content=b"x", headers={"inference-header-content-length": "1"})
-    assert answer.status_code == 415 and "binary" in answer.json()["error"]
+def binary(customers: list[dict[str, Any]], **more: Any) -> tuple[bytes, dict[str, str]]:
+    """A request with every tensor binary, and the header that says where the JSON ends; no Content-Type, as Triton's client."""
+    kinds = {"INT64": "<i8", "FP64": "<f8", "BOOL": "?"}
+    inputs, parts = [], []
+    for tensor in tensors(customers):
+        data = tensor.pop("data")
+        if tensor["datatype"] == "BYTES":
+            parts.append(b"".join(struct.pack("<I", len(text.encode())) + text.encode() for text in data))
+        else:
+            parts.append(np.array(data, kinds[tensor["datatype"]]).tobytes())
+        inputs.append({**tensor, "parameters": {"binary_data_size": len(parts[-1])}})
+    head = json.dumps({"inputs": inputs, **more}).encode()
+    return head + b"".join(parts), {"inference-header-content-length": str(len(head))}
+
+
+def unpacked(answer: httpx.Response) -> dict[str, list[Any]]:
+    """The outputs of an answer, binary or not."""
+    at = int(answer.headers.get("inference-header-content-length", len(answer.content)))
+    found = {}
+    for output in json.loads(answer.content[:at])["outputs"]:
+        size = output.get("parameters", {}).get("binary_data_size")
+        if size is None:
+            found[output["name"]] = output["data"]
+            continue
+        data, at = answer.content[at : at + size], at + size
+        if output["datatype"] == "FP64":
+            found[output["name"]] = np.frombuffer(data, "<f8").tolist()
+            continue
+        texts = []
+        while data:
+            length = struct.unpack_from("<I", data)[0]
+            texts.append(data[4 : 4 + length].decode())
+            data = data[4 + length :]
+        found[output["name"]] = texts
+    assert at == len(answer.content)
+    return found
+
+
+def test_v2s_binary_tensors_get_the_same_answers_in_the_form_that_was_asked_for(client: httpx.Client) -> None:
+    url, customers = f"/v2/models/{MODEL}/infer", rows(40)
+    wanted = [list(column) for column in zip(*native(client, customers), strict=True)]
+    assert "binary_tensor_data" in client.get("/v2").json()["extensions"]
+    for more, header in (
+        ({"parameters": {"binary_data_output": True}}, True),
+        ({}, False),
+        ({"outputs": [{"name": "predict", "parameters": {"binary_data": True}}, {"name": "score"}]}, True),
+        (
+            {
+                "parameters": {"binary_data_output": True},
+                "outputs": [{"name": "predict", "parameters": {"binary_data": False}}, {"name": "score"}],
+            },
+            True,
+        ),
+    ):
+        body, headers = binary(customers, **more)
+        answer = client.post(url, content=body, headers=headers)
+        assert answer.status_code == 200, answer.text
+        assert ("inference-header-content-length" in answer.headers) == header
+        assert unpacked(answer) == dict(zip(("predict", "score"), wanted, strict=True))
+    plain = client.post(url, json={"inputs": tensors(customers), "parameters": {"binary_data_output": True}})
+    assert unpacked(plain) == dict(zip(("predict", "score"), wanted, strict=True))
+
+
+def test_v2s_binary_data_that_lies_is_refused(client: httpx.Client) -> None:
+    body, headers = binary(rows(3))
+    head = int(headers["inference-header-content-length"])
+    for wrong, length in (
+        (body[:-1], head), (body + b"x", head), (body, len(body) + 1), (body, "x"), (body, head - 1), (body[:head], head), (b"", 0),
+        (body.replace(struct.pack("<I", 7), struct.pack("<I", 2**31), 1), head), (body.replace(b"monthly\x06", b"\xff" * 7 + b"\x06"), head),
+        (body.replace(b'"INT64"', b'"INT1x"'), head),
+    ):  # fmt: skip
+        answer = client.post(f"/v2/models/{MODEL}/infer", content=wrong, headers={"inference-header-content-length": str(length)})
+        assert answer.status_code in (400, 422) and answer.json()["error"], answer.text
+    infinite = body.replace(struct.pack("<d", 21.0), struct.pack("<d", float("inf")))
+    answer = client.post(f"/v2/models/{MODEL}/infer", content=infinite, headers=headers)
+    assert answer.status_code == 422 and answer.json()["errors"][0]["field"] == "monthly"
+    missing = body.replace(struct.pack("<d", 21.0), struct.pack("<d", float("nan")))
+    found = unpacked(client.post(f"/v2/models/{MODEL}/infer", content=missing, headers=headers))["score"]
+    assert found[1] == native(client, [{**rows(3)[1], "monthly": None}])[0][1]
+
+
+def test_v2_without_a_content_type_is_for_programs_not_for_pages(client: httpx.Client) -> None:
+    body, headers = binary(rows(2))
+    for said in ({"origin": "http://evil.example"}, {"sec-fetch-site": "cross-site"}, {"content-encoding": "gzip"}):
+        assert client.post(f"/v2/models/{MODEL}/infer", content=body, headers={**headers, **said}).status_code == 415
+    bare = json.dumps({"inputs": tensors(rows(2))}).encode()
+    assert client.post(f"/v2/models/{MODEL}/infer", content=bare).status_code == 200
+    assert client.post(f"/v2/models/{MODEL}/infer", content=bare, headers={"content-type": "text/plain"}).status_code == 415
+
+
+def test_akerbps_service_contract_says_ok_with_a_prediction_or_error_with_a_message(client: httpx.Client) -> None:
+    customers = rows(20)
+    labels, scores = ([*column] for column in zip(*native(client, customers), strict=True))
+    wanted = {"status": "ok", "prediction": labels, "score": scores, "model_id": f"{MODEL}-prod-1"}
+    by_column = {"columns": {name: [row[name] for row in customers] for name in COLUMNS}}
+    for path in ("/akerbp/predict", f"/akerbp/{MODEL}/predict"):
+        for body in ({"rows": customers}, by_column):
+            assert client.post(path, json=body).json() == wanted
+        assert client.post(path, json=ROW).json()["status"] == "ok"
+    for body, status in (({**ROW, "tenure": "x"}, 422), ({}, 422), ({"rows": [ROW] * 10_001}, 413)):
+        answer = client.post("/akerbp/predict", json=body)
+        said = answer.json()
+        assert answer.status_code == status and said["status"] == "error" and said["message"] and said["fix"] and "prediction" not in said
+    assert said["request_id"] == answer.headers["x-request-id"]
+    for answer in (client.get("/akerbp/predict"), client.post("/akerbp/predict", content=b"{}", headers={"content-type": "text/plain"})):
+        assert answer.status_code in (405, 415) and answer.json()["status"] == "error"
+    assert client.post("/akerbp/other/predict", json=ROW).status_code == 404
 
 
 def test_mlflows_four_kinds_of_body_get_the_same_labels(client: httpx.Client) -> None:

@@ -22,6 +22,8 @@ ROUTES: dict[str, frozenset[str]] = {
     "POST /predict": PREDICT,
     "POST /models/*/predict": PREDICT,
     "POST /invocations": PREDICT,
+    "POST /akerbp/predict": PREDICT,
+    "POST /akerbp/*/predict": PREDICT,
     "GET /ping": KNOWN,
     "GET /version": KNOWN,
     "GET /v2": KNOWN,

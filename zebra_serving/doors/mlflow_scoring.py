@@ -4,6 +4,7 @@ A body has exactly one of `dataframe_split`, `dataframe_records`, `instances`, `
 columns the model does not know are passed over. Answers are `{"predictions": [label, …]}`; refusals are ours.
 """
 
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, ClassVar
@@ -68,7 +69,12 @@ class MlflowDoor:
         body = await posted_json(scope, receive, headers)
 
         def read(served: Served) -> Rows:
-            return served.schema.convert(_known(served.schema, _records(served.schema, body)))
+            schema = served.schema
+            asked = _asked(schema, body)
+            if isinstance(asked, list):
+                return schema.convert(_known(schema, asked))
+            columns = {name: cells for name, cells in asked.items() if name in schema.types}
+            return schema.convert_columns(columns) if columns else schema.convert([{}] * max(map(len, asked.values()), default=0))
 
         answer = await self._plane.answer(
             read, _write, headers=headers, size=len(body), request_id=request_id, patience_s=patience(headers)
@@ -80,7 +86,8 @@ def _write(answer: Answer) -> bytes:
     return _encode({"predictions": answer.scored.labels})
 
 
-def _records(schema: RowSchema, body: bytes) -> list[dict[str, Any]]:
+def _asked(schema: RowSchema, body: bytes) -> list[dict[str, Any]] | Mapping[str, Sequence[Any]]:
+    """The rows of a body, as it has them: one by one or by column."""
     try:
         asked = _decode(body)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
@@ -102,21 +109,21 @@ def _records(schema: RowSchema, body: bytes) -> list[dict[str, Any]]:
     raise InputInvalid([FieldError(0, key, "rows as objects or lists, or an object of columns", type(value).__name__)])
 
 
-def _of_rows(names: list[str], data: list[list[Any]]) -> list[dict[str, Any]]:
+def _of_rows(names: list[str], data: list[list[Any]]) -> Mapping[str, Sequence[Any]]:
     if len(set(names)) != len(names):
         raise InputInvalid([FieldError(0, None, "each column once", "a name twice")])
     if wrong := [FieldError(i, None, f"{len(names)} values", str(len(row))) for i, row in enumerate(data) if len(row) != len(names)]:
         raise InputInvalid(wrong[:100], len(wrong))
-    return [dict(zip(names, row, strict=True)) for row in data]
+    return dict(zip(names, zip(*data, strict=True), strict=True)) if data else {}
 
 
-def _of_columns(columns: dict[str, Any]) -> list[dict[str, Any]]:
+def _of_columns(columns: dict[str, Any]) -> Mapping[str, Sequence[Any]]:
     """``{"a": [1, 2], "b": 3}``: a scalar is a column of one, as MLflow reads it; ``[[1], [2]]`` a column of two."""
     listed = {name: values if isinstance(values, list) else [values] for name, values in columns.items()}
     listed = {name: [v[0] if isinstance(v, list) and len(v) == 1 else v for v in values] for name, values in listed.items()}
     if len({len(values) for values in listed.values()}) > 1:
         raise InputInvalid([FieldError(0, None, "columns of one length", ", ".join(f"{n}: {len(v)}" for n, v in listed.items())[:60])])
-    return [dict(zip(listed, row, strict=True)) for row in zip(*listed.values(), strict=True)]
+    return listed
 
 
 def _known(schema: RowSchema, records: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol V2 over REST, as KServe, Triton and MLServer speak it; JSON tensors, no binary extension.
+"""The Open Inference Protocol V2 over REST, as KServe, Triton and MLServer speak it; JSON tensors, or binary ones.
 
 Inputs: one tensor per column, named like it, of shape [n] or [n, 1]; or a single tensor [n, columns] where all columns are numbers.
 Outputs: `predict`, and `score` (probability of the positive class) for a binary task.
@@ -13,9 +13,10 @@ from starlette.types import Receive, Scope, Send
 from zebra_assets.contracts.model_folder import ModelFeature
 from zebra_serving.answer import Answer
 from zebra_serving.dataplane import DataPlane
-from zebra_serving.doors.wire import PROBLEM, SAID, expect_get, patience, posted_json, send_json
+from zebra_serving.doors.tensors import LENGTH, Inference, Tensor, inference, packed
+from zebra_serving.doors.wire import PROBLEM, SAID, expect_get, patience, posted_by_program, posted_json, send_json
 from zebra_serving.fleet import Fleet
-from zebra_serving.problems import FieldError, InputInvalid, Malformed, NoSuchPath, NotJson
+from zebra_serving.problems import FieldError, InputInvalid, NoSuchPath
 from zebra_serving.rows import Rows
 from zebra_serving.schema import RowSchema
 from zebra_serving.served import Served, datatype_of
@@ -26,35 +27,6 @@ _TAKES = {"int64": _WHOLE, "float64": _NUMBER, "bool": {"BOOL"}, "string": {"BYT
 _NAMED = {"int64": "INT64", "float64": "FP64", "bool": "BOOL", "string": "BYTES", "date": "BYTES", "timestamp": "BYTES"}
 
 _encode = msgspec.json.Encoder().encode
-
-
-class Tensor(msgspec.Struct):
-    """One input. ``data`` is flat or nested like ``shape``."""
-
-    name: str
-    shape: list[int]
-    datatype: str
-    data: list[Any]
-    parameters: dict[str, Any] | None = None
-
-
-class Asked(msgspec.Struct):
-    """An output the client wants."""
-
-    name: str
-    parameters: dict[str, Any] | None = None
-
-
-class Inference(msgspec.Struct):
-    """The body of `/infer`."""
-
-    inputs: list[Tensor]
-    id: str | None = None
-    outputs: list[Asked] | None = None
-    parameters: dict[str, Any] | None = None
-
-
-_decode = msgspec.json.Decoder(Inference).decode
 
 
 class OpenInferenceDoor:
@@ -70,7 +42,7 @@ class OpenInferenceDoor:
         match scope["path"].strip("/").split("/")[1:]:
             case []:
                 expect_get(scope)
-                await send_json(send, _encode({"name": "zebra_serving", "version": "1", "extensions": []}))
+                await send_json(send, _encode({"name": "zebra_serving", "version": "1", "extensions": ["binary_tensor_data"]}))
             case ["health", "live"]:
                 expect_get(scope)
                 await send_json(send, b'{"live":true}')
@@ -106,26 +78,29 @@ class OpenInferenceDoor:
         request_id: str,
         version: str | None,
     ) -> None:
-        if b"inference-header-content-length" in headers:
-            raise NotJson("The binary extension is not spoken here.", fix="binary_data=False in the client")
-        body = await posted_json(scope, receive, headers)
-        try:
-            asked = _decode(body)
-        except (msgspec.ValidationError, msgspec.DecodeError, UnicodeError, RecursionError) as error:
-            raise Malformed(f"The body is no inference request: {str(error).rstrip('.')}.", fix="see openapi.json") from error
+        length = headers.get(LENGTH)
+        body = await (posted_json if length is None and b"content-type" in headers else posted_by_program)(scope, receive, headers)
+        asked = inference(body, length)
+        head = 0
 
         def read(served: Served) -> Rows:
             _of_version(served, version)  # it may have changed since
-            return served.schema.convert(_records(served.schema, asked.inputs))
+            return served.schema.convert_columns(_columns(served.schema, asked.inputs))
 
         def write(answer: Answer) -> bytes:
+            nonlocal head
             promotion = answer.served.promotion
-            outputs = _outputs(answer, asked.outputs)
+            outputs, data = _outputs(answer, asked)
             said = {"model_name": promotion.model, "model_version": promotion.version, "id": asked.id or request_id, "outputs": outputs}
-            return _encode(said)
+            document = _encode(said)
+            head = len(document) if data else 0
+            return document + data
 
         answer = await plane.answer(read, write, headers=headers, size=len(body), request_id=request_id, patience_s=patience(headers))
-        await send_json(send, answer)
+        if head:
+            await send_json(send, answer, kind=b"application/octet-stream", more=[(LENGTH, str(head).encode())])
+        else:
+            await send_json(send, answer)
 
 
 def _of_version(served: Served, version: str | None) -> Served:
@@ -139,8 +114,8 @@ def _nothing(scope: Scope) -> NoSuchPath:
     return NoSuchPath(f"There is no {scope['path'][:200]} here.", fix="GET / lists the paths")
 
 
-def _records(schema: RowSchema, inputs: list[Tensor]) -> list[dict[str, Any]]:
-    """Tensors as one record per row.
+def _columns(schema: RowSchema, inputs: list[Tensor]) -> dict[str, list[Any]]:
+    """Tensors as one list per column.
 
     Raises:
         InputInvalid: names, shapes or datatypes that do not fit the columns.
@@ -151,23 +126,22 @@ def _records(schema: RowSchema, inputs: list[Tensor]) -> list[dict[str, Any]]:
     errors = [e for t in inputs if (e := _misfit(t, features.get(t.name), inputs[0].shape[:1])) is not None]
     if errors:
         raise InputInvalid(errors[:100], len(errors), message="The tensors do not fit the model's columns.")
-    columns = [_flat(t.data) if len(t.shape) > 1 else t.data for t in inputs]
-    names = [t.name for t in inputs]
-    wrong = [
-        FieldError(0, t.name, f"{t.shape[0]} values", str(len(c))) for t, c in zip(inputs, columns, strict=True) if len(c) != t.shape[0]
-    ]
+    columns = {t.name: _flat(t.data or []) for t in inputs}
+    wrong = [FieldError(0, t.name, f"{t.shape[0]} values", str(len(columns[t.name]))) for t in inputs if len(columns[t.name]) != t.shape[0]]
     if wrong or not inputs:
         raise InputInvalid(wrong, message="A tensor's data is not as long as its shape says." if wrong else "There are no inputs.")
-    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+    if len(columns) < len(inputs):
+        raise InputInvalid([FieldError(0, None, "each column once", "a name twice")])
+    return columns
 
 
-def _matrix(schema: RowSchema, tensor: Tensor) -> list[dict[str, Any]]:
+def _matrix(schema: RowSchema, tensor: Tensor) -> dict[str, list[Any]]:
     if tensor.datatype not in _NUMBER or any(f.dtype not in ("int64", "float64") for f in schema.features):
         raise InputInvalid([FieldError(0, tensor.name, "one tensor per column, named like it", tensor.datatype)])
-    flat, width = _flat(tensor.data), schema.width
+    flat, width = _flat(tensor.data or []), schema.width
     if len(flat) != tensor.shape[0] * width:
         raise InputInvalid([FieldError(0, tensor.name, f"{tensor.shape[0] * width} values", str(len(flat)))])
-    return [dict(zip(schema.names, flat[i : i + width], strict=True)) for i in range(0, len(flat), width)]
+    return {name: flat[i::width] for i, name in enumerate(schema.names)}
 
 
 def _misfit(tensor: Tensor, feature: ModelFeature | None, rows: list[int]) -> FieldError | None:
@@ -184,16 +158,25 @@ def _flat(data: list[Any]) -> list[Any]:
     return list(chain.from_iterable(data)) if data and all(isinstance(d, list) for d in data) else data
 
 
-def _outputs(answer: Answer, asked: list[Asked] | None) -> list[dict[str, Any]]:
+def _outputs(answer: Answer, asked: Inference) -> tuple[list[dict[str, Any]], bytes]:
+    """The outputs that were asked for, and the binary data of those that are wanted so."""
     labels, scores = answer.scored.labels, answer.scored.scores
-    found = {"predict": {"name": "predict", "shape": [len(labels)], "datatype": datatype_of(labels[0]), "data": labels}}
+    found = {"predict": (datatype_of(labels[0]), labels)}
     if scores is not None:
-        found["score"] = {"name": "score", "shape": [len(scores)], "datatype": "FP64", "data": scores}
-    if asked is None:
-        return list(found.values())
-    if unknown := [a.name for a in asked if a.name not in found]:
+        found["score"] = ("FP64", scores)
+    if unknown := [a.name for a in asked.outputs or () if a.name not in found]:
         raise InputInvalid([FieldError(0, name, f"an output: {', '.join(found)}", name) for name in unknown])
-    return [found[a.name] for a in asked]
+    outputs, parts = [], []
+    for name, wanted in dict.fromkeys(found).items() if asked.outputs is None else ((a.name, a) for a in asked.outputs):
+        datatype, values = found[name]
+        output: dict[str, Any] = {"name": name, "shape": [len(values)], "datatype": datatype}
+        if asked.binary(wanted):
+            parts.append(packed(datatype, values))
+            output["parameters"] = {"binary_data_size": len(parts[-1])}
+        else:
+            output["data"] = values
+        outputs.append(output)
+    return outputs, b"".join(parts)
 
 
 def _metadata(served: Served) -> dict[str, Any]:
@@ -215,7 +198,7 @@ def openapi() -> dict[str, Any]:
             "name": {"type": "string"}, "shape": {"type": "array", "items": {"type": "integer"}},
             "datatype": {"type": "string"}, "data": {"type": "array"},
         },
-        "required": ["name", "shape", "datatype", "data"],
+        "required": ["name", "shape", "datatype"],
     }  # fmt: skip
     request = {
         "type": "object", "required": ["inputs"],

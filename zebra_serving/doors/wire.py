@@ -1,6 +1,6 @@
 """What all doors share: reading a JSON body with its limits, sending one, and how a door is described to clients."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from starlette.requests import ClientDisconnect
@@ -49,10 +49,24 @@ async def posted(scope: Scope, receive: Receive, headers: dict[bytes, bytes], li
     if limit is None:
         kind = kind.partition(b";")[0].strip().lower()
         limit = limits.get(kind)
-    if limit is None or b"content-encoding" in headers:
+    if limit is None:
         known = " or ".join(name.decode() for name in limits)
-        raise NotJson(f"The Content-Type must be {known}, without a Content-Encoding.", fix="curl -H 'content-type: application/json' …")
+        raise NotJson(f"The Content-Type must be {known}.", fix="curl -H 'content-type: application/json' …")
     return kind, await _body(receive, headers, limit)
+
+
+async def posted_by_program(scope: Scope, receive: Receive, headers: dict[bytes, bytes]) -> bytes:
+    """The body of a POST whose Content-Type says nothing, as Triton's clients send it; no page of another site can have sent it.
+
+    Raises:
+        MethodNotAllowed, NotJson, TooLarge.
+    """
+    if scope["method"] != "POST":
+        raise MethodNotAllowed("Predictions are asked for with POST.", fix="curl -X POST …")
+    # Browsers name the page's site in each of these, and sent no such request without asking us first.
+    if b"origin" in headers or b"sec-fetch-site" in headers:
+        raise NotJson("The Content-Type must be application/json.", fix="curl -H 'content-type: application/json' …")
+    return await _body(receive, headers, MAX_BYTES)
 
 
 def expect_get(scope: Scope) -> None:
@@ -67,9 +81,9 @@ def patience(headers: dict[bytes, bytes]) -> float:
     return min(int(asked) / 1000, PATIENCE_S) if asked.isdigit() and len(asked) < 9 and int(asked) else PATIENCE_S
 
 
-async def send_json(send: Send, body: bytes, status: int = 200, kind: bytes = b"application/json") -> None:
-    """One whole answer."""
-    headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
+async def send_json(send: Send, body: bytes, status: int = 200, kind: bytes = JSON, more: Sequence[tuple[bytes, bytes]] = ()) -> None:
+    """One whole answer, JSON unless ``kind`` says otherwise."""
+    headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode()), *more]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 

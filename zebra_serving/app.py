@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
 from zebra_assets.contracts.ports import EventStore, Ledger, Records
+from zebra_assets.contracts.route import Routes
 from zebra_assets.contracts.sketch import Sketches
 from zebra_assets.settings import Settings
 from zebra_serving.deployment import Deployment, Ports
@@ -119,6 +120,7 @@ def create_app(
     events: EventStore | None = None,
     records: Records | None = None,
     sketches: Sketches | None = None,
+    routes: Routes | None = None,
     on_settled: Callable[[str, Served | None], None] = lambda model, served: None,
 ) -> App:
     """Compose a server for one alias of one or several models; nothing runs until the application's lifespan starts.
@@ -126,7 +128,7 @@ def create_app(
     Args:
         model: the first is the default, meant where a request names none.
         host: where it will be bound, default `settings.serving_host`; decides which Host headers are accepted.
-        ledger, registry, events, records, sketches: default the real ones of ``settings``.
+        ledger, registry, events, records, sketches, routes: default the real ones of ``settings``.
         on_settled: see `Deployment`.
 
     Raises:
@@ -138,6 +140,7 @@ def create_app(
         events=events or _events(settings),
         records=records or _records(settings),
         sketches=sketches or _sketches(settings),
+        routes=routes or _routes(settings),
         reachable=StateFile(settings.state).check,
     )
     models = dict.fromkeys([model] if isinstance(model, str) else model)
@@ -185,6 +188,12 @@ def _sketches(settings: Settings) -> Sketches:
     from zebra_assets.adapters.sketches import SqlSketches
 
     return SqlSketches(settings.state)
+
+
+def _routes(settings: Settings) -> Routes:
+    from zebra_assets.adapters.routes import SqlRoutes
+
+    return SqlRoutes(settings.state)
 
 
 def _records(settings: Settings) -> Records:

@@ -58,13 +58,14 @@ class _Offered:
 
     def events(self, recording: Recording) -> list[Event]:
         p, shown = self.served.promotion, [(j, name) for j, name in enumerate(self.schema.recorded) if recording.shows(name)]
+        drawn = getattr(self.request_id, "drawn", None)  # a routed request's id knows its lot
         # Not validated again: the values come out of our own decoder, and reading an event back validates it.
         return [
             PredictionEvent.model_construct(
                 type="prediction_event", event_id=f"{self.prefix}-{i}", ts=self.ts, model=p.model, version=p.version,
                 manifest_id=p.manifest_id, request_id=self.request_id,
                 features={name: recording.kept(name, values[j]) for j, name in shown if values[j] is not None or j < self.schema.width},
-                prediction=label, score=score,
+                prediction=label, score=score, drawn=drawn,
             )
             for i, values, label, score in self.rows
         ]  # fmt: skip

@@ -62,6 +62,7 @@ class DataPlane:
         size: int,
         request_id: str | None = None,
         patience_s: float = PATIENCE_S,
+        pinned: bool = False,
     ) -> bytes:
         """Read, predict, capture, write: with one version from beginning to end.
 
@@ -71,6 +72,7 @@ class DataPlane:
             headers: the request's, with lower-case names; which version answers may depend on them.
             size: bytes of the request; small ones for quick models are answered without leaving the event loop.
             patience_s: how long the request may wait for its turn.
+            pinned: whether the request insists on the version in force; a route is not asked then (`routing.plane`).
 
         Raises:
             NotReady, Overloaded, InputInvalid, ModelFailed, and whatever ``read`` raises.

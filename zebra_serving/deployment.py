@@ -1,6 +1,7 @@
 """One model behind one alias: what loads it, answers with it, remembers its predictions, and when each of these runs.
 
     loader (ledger -> versions) -> chooser (which of them answers this request) -> plane -> capture
+    router (route log -> candidates beside it, and the lots)
     watch (does MLflow still agree)
 
 Knows no protocol and no other model: doors and routes get here through the `Fleet`, which `app` composes.
@@ -16,17 +17,20 @@ from zebra_assets.contracts.model_folder import ModelFeature
 from zebra_assets.contracts.model_spec import ModelSpec, load_model_spec
 from zebra_assets.contracts.names import check_name, safe_join
 from zebra_assets.contracts.ports import EventStore, Ledger, Records
+from zebra_assets.contracts.route import Routes
 from zebra_assets.contracts.sketch import Sketches
 from zebra_assets.errors import ZebraError
 from zebra_assets.settings import Settings
 from zebra_serving.alias_watch import AliasWatch
 from zebra_serving.capture import Capture
 from zebra_serving.compile.workshop import Workshop
-from zebra_serving.dataplane import DataPlane
 from zebra_serving.fetch import Source
 from zebra_serving.loader import Loader
 from zebra_serving.metrics import Metrics
 from zebra_serving.recording import Recording
+from zebra_serving.routing.figures import RouteFigures
+from zebra_serving.routing.plane import Chosen, RoutedPlane
+from zebra_serving.routing.router import Router
 from zebra_serving.served import Served
 from zebra_serving.staging import Staging
 
@@ -46,6 +50,7 @@ class Ports:
     events: EventStore
     records: Records
     sketches: Sketches
+    routes: Routes
     reachable: Callable[[], None]
 
 
@@ -98,11 +103,12 @@ class Deployment:
             reachable=ports.reachable,
         )
         workshop = Workshop(serving / "compiled", keys=_keys(settings, spec))
+        staging = Staging(serving / "cache", ports.registry, ports.records, workshop)
         self.loader = Loader(
             model,
             alias,
             ledger=ports.ledger,
-            staging=Staging(serving / "cache", ports.registry, ports.records, workshop),
+            staging=staging,
             last_good=serving / f"{model}-{alias}.last-good.json",
             interval_s=settings.reload_interval_s,
             metrics=self.metrics,
@@ -111,15 +117,25 @@ class Deployment:
         )
         self.watch = AliasWatch(ports.registry, lambda: self.loader.current, self.metrics, interval_s=10 * settings.reload_interval_s)
         self.chooser: Chooser = InForce(self.loader)
-        self.plane = DataPlane(self.choose, self.loader.not_ready, self.capture, self.metrics)
+        self.router = Router(
+            model,
+            alias,
+            routes=ports.routes,
+            staging=staging,
+            in_force=lambda: self.loader.current,
+            interval_s=settings.reload_interval_s,
+            reachable=ports.reachable,
+        )
+        self.metrics.registry.register(RouteFigures(self.router))
+        self.plane = RoutedPlane(self.router, self.choose, self.loader.not_ready, self.capture, self.metrics)
 
     def choose(self, headers: Mapping[bytes, bytes]) -> Served | None:
         """The version that answers a request with these headers; None while there is none."""
-        return self.chooser.choose(headers)
+        return headers.served if type(headers) is Chosen else self.chooser.choose(headers)
 
     def start(self) -> None:
         """Begin to follow the ledger."""
-        for part in (self.capture, self.loader, self.watch):
+        for part in (self.capture, self.loader, self.watch, self.router):
             part.start()
 
     def stop(self) -> None:
@@ -127,6 +143,7 @@ class Deployment:
         self.watch.stop()
         self.loader.stop()
         self.plane.close()
+        self.router.stop()
         self.capture.stop()
 
 

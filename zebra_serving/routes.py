@@ -10,11 +10,13 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from zebra_assets.errors import ZebraError
-from zebra_serving.alias_watch import AliasWatch
+from zebra_serving.deployment import Deployment
 from zebra_serving.doors import akerbp, mlflow_scoring, native, open_inference
 from zebra_serving.fleet import Fleet
-from zebra_serving.loader import Failure, Loader
+from zebra_serving.loader import Failure
 from zebra_serving.problems import MethodNotAllowed, NoSuchPath, answer_to
+from zebra_serving.routing.figures import RouteView
+from zebra_serving.routing.figures import view as view_of
 
 
 class Health(BaseModel):
@@ -76,6 +78,7 @@ class ModelView(BaseModel):
     last_reload_failure: ReloadFailure | None = None
     alias_drift: Drift | None = None
     alias_unknown: str | None = None
+    route: RouteView | None = None
 
 
 def control_app(fleet: Fleet, lifespan: Any) -> FastAPI:
@@ -102,16 +105,16 @@ def control_app(fleet: Fleet, lifespan: Any) -> FastAPI:
 
     @app.get("/model", summary="Which version serves")
     async def model() -> ModelView:
-        return _view(default.loader, default.watch)
+        return _view(default)
 
     @app.get("/models", summary="Which models there are")
     async def models() -> list[ModelView]:
-        return [_view(one.loader, one.watch) for one in fleet]
+        return [_view(one) for one in fleet]
 
     @app.get("/models/{name}", summary="Which version of a model serves", responses={404: {"description": "another name"}})
     async def named(name: str) -> ModelView:
         one = fleet[name]
-        return _view(one.loader, one.watch)
+        return _view(one)
 
     @app.get("/metrics", summary="Prometheus metrics", response_class=Response)
     def figures() -> Response:
@@ -155,12 +158,13 @@ def control_app(fleet: Fleet, lifespan: Any) -> FastAPI:
     return app
 
 
-def _view(loader: Loader, watch: AliasWatch) -> ModelView:
+def _view(one: Deployment) -> ModelView:
+    loader, watch = one.loader, one.watch
     served, previous, failure = loader.current, loader.previous, loader.standing.failure
     view = ModelView(
         name=loader.model, alias=loader.alias, version=None, last_reload_failure=_failure(failure) if failure else None,
         alias_drift=Drift(**vars(watch.drift)) if watch.drift else None, alias_unknown=watch.unknown,
-        previous_version=previous.promotion.version if previous else None,
+        previous_version=previous.promotion.version if previous else None, route=view_of(one.router),
     )  # fmt: skip
     if served is None:
         return view

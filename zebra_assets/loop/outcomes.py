@@ -44,7 +44,7 @@ def judge_route(
         SpecInvalid: the label of a regression has no `min` and `max`, and the test needs bounded outcomes.
     """
     champion = parts.ledger.head(model, alias)
-    route = next((row for row in parts.routes.history(model, alias) if row.candidates), None)
+    route = next((row for row in parts.routes.history(model, alias) if row.kind in ("set", "canary")), None)
     if route is None or champion is None:
         raise NotFound(f"No candidate stands beside {alias} of {model}.", fix=f"mlops route canary {model}")
     guards = route.canary.guards if route.canary else Guards()

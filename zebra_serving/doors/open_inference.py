@@ -96,7 +96,15 @@ class OpenInferenceDoor:
             head = len(document) if data else 0
             return document + data
 
-        answer = await plane.answer(read, write, headers=headers, size=len(body), request_id=request_id, patience_s=patience(headers))
+        answer = await plane.answer(
+            read,
+            write,
+            headers=headers,
+            size=len(body),
+            request_id=request_id,
+            patience_s=patience(headers),
+            pinned=version is not None,
+        )
         if head:
             await send_json(send, answer, kind=b"application/octet-stream", more=[(LENGTH, str(head).encode())])
         else:

@@ -32,7 +32,6 @@ def test_blocks_do_not_depend_on_how_batches_were_cut(cuts: list[int], size: int
     assert together(found).equals(table.combine_chunks())
     assert [b.rows.num_rows for b in found[:-1]] == [size] * (len(found) - 1)
     assert [b.first_row for b in found] == [i * size for i in range(len(found))]
-    assert all(column.num_chunks == 1 for b in found for column in b.rows.columns)
     befores = [None if b.before is None else b.before["id"][0].as_py() for b in found]
     assert befores == [None, *(b.rows["id"][-1].as_py() for b in found[:-1])]
 

@@ -137,8 +137,36 @@ class Frequent:
             kept = counts > floor
             values, counts = values.filter(pa.array(kept)), counts[kept]
             self._dropped += floor
+        self._count(values, counts)
+
+    def _count(self, values: pa.Array, counts: Counts | pa.Array) -> None:
         for text, count in zip(values.cast(pa.string()).to_pylist(), counts.tolist(), strict=True):
             self._frequent.update(text, count)
+
+    def add_rows(self, values: pa.Array) -> float:
+        """Count rows without nulls, none longer than `LONGEST`: to the same end as `add` of their different values.
+
+        Equal hashes tell which values are frequent, and only those are looked at: where all differ, none is.
+
+        Returns:
+            The share of values that differ, 0 to 1.
+        """
+        found = hashes(values)
+        ordered = np.sort(found)
+        starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
+        different, counts = ordered[starts], np.diff(starts, append=len(ordered))
+        self._distinct.add(different)
+        share = len(different) / len(values)
+        if len(counts) > ROOM:
+            floor = int(np.partition(counts, -ROOM - 1)[-ROOM - 1])
+            different = different[counts > floor]
+            self._dropped += floor
+            if not len(different):
+                return share
+            nearest = np.minimum(np.searchsorted(different, found), len(different) - 1)
+            values = values.filter(pa.array(different[nearest] == found))
+        self._count(*pc.value_counts(values).flatten())
+        return share
 
     def merge(self, other: "Frequent") -> None:
         """Count all that ``other`` counted."""

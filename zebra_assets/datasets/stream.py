@@ -79,7 +79,8 @@ def _truth(answers: pa.ChunkedArray) -> Truths:
 
 
 def _cut(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
-    """Tables of exactly ``rows`` rows, the last one of at most so many, each column in one chunk."""
+    """Tables of exactly ``rows`` rows, the last one of at most so many, in as many chunks as they came: whoever works on one puts
+    them together, beside the others."""
     held: list[pa.RecordBatch] = []
     count = 0
     for batch in batches:
@@ -91,13 +92,13 @@ def _cut(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
         at = 0
         while count + batch.num_rows - at >= rows:
             held.append(batch.slice(at, rows - count))
-            yield pa.Table.from_batches(held).combine_chunks()
+            yield pa.Table.from_batches(held)
             at, held, count = at + rows - count, [], 0
         if at < batch.num_rows:
             held.append(batch.slice(at))
             count += batch.num_rows - at
     if held:
-        yield pa.Table.from_batches(held).combine_chunks()
+        yield pa.Table.from_batches(held)
 
 
 def _last(keys: pa.Table) -> pa.Table:
@@ -120,7 +121,7 @@ def twice(found: Iterable[Block], look: Callable[[pa.Table], object], folder: Pa
         for block in found:
             look(block.rows)
             writer = writer or pa.ipc.new_file(out, block.rows.schema, options=options)
-            writer.write_table(block.rows)
+            writer.write_table(block.rows.combine_chunks())
             outlines.append(replace(block, rows=block.rows.slice(0, 0)))
         if writer is None:
             return

@@ -63,8 +63,17 @@ class Summary:
 
     def add(self, block: pa.Table) -> None:
         """Count the rows of a block (canonical dtypes, meant for up to 65,536 rows); other columns of it are left alone."""
-        for name, column in self._columns.items():
-            column.add(_one(block[name]))
+        for name in self._columns:
+            self.add_column(name, block[name])
+
+    def add_column(self, name: str, values: pa.ChunkedArray) -> None:
+        """Count a block's rows in one column; different columns may be added to at the same time."""
+        self._columns[name].add(_one(values))
+
+    @property
+    def names(self) -> list[str]:
+        """The columns that are counted."""
+        return list(self._columns)
 
     def merge(self, other: "Summary") -> None:
         """Count all that ``other`` counted; the order of merging changes nothing beyond the documented error.

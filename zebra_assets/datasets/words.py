@@ -16,6 +16,7 @@ from zebra_assets.datasets.numbers import MANY, RETAINED, TALLIED
 from zebra_assets.datasets.sketches import LONGEST, Counts, Distinct, Frequent, hashes
 
 TOP = 50
+MOSTLY = 0.5  # of a block's values differ: then to hash them all takes less than to find the different ones first
 MAX_BYTES = 4 << 20  # of different values kept exactly
 _TYPES = {str(kind): kind for kind in ARROW.values()}
 
@@ -31,6 +32,7 @@ class Words:
         self.rows = self.nulls = 0
         self._retained, self._hide = retained, hide
         self._cells = 0  # rows in the tallies, or once there
+        self._different = 0.0  # share of the last block's rows
         self._long = Distinct()
         self._tallies: list[Tally] = []
         self._sketch: Frequent | None = None
@@ -41,7 +43,12 @@ class Words:
         self.nulls += values.null_count
         if self._hide or len(values) == values.null_count:
             return
+        if self._sketch is not None and self._different > MOSTLY and not _long(values):
+            self._cells += len(values) - values.null_count
+            self._different = self._sketch.add_rows(values.drop_null() if values.null_count else values)
+            return
         different, counts = pc.value_counts(values).flatten()
+        self._different = len(different) / len(values)
         if different.null_count:
             different, counts = different.drop_null(), counts.filter(different.is_valid())
         self._take(different, cells.numbers(counts))
@@ -122,6 +129,10 @@ class Words:
                 if tally[0].nbytes <= MAX_BYTES and (self._cells <= self._retained or len(tally[0]) <= TALLIED):
                     return
         self._sketch, self._tallies = _sketched(self._tallies, self._sketch), []
+
+
+def _long(values: pa.Array) -> bool:
+    return values.type == pa.string() and bool(pc.max(pc.binary_length(values)).as_py() > LONGEST)
 
 
 def combined(tallies: list[Tally]) -> Tally:

@@ -1,0 +1,53 @@
+"""How rows are stored: by what suits each column, and read back by anybody as they were."""
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.datasets.conftest import people, recipe
+from zebra_assets.datasets.parquet import encoded
+from zebra_assets.datasets.sketches import ROOM, Frequent
+from zebra_assets.datasets.table import schema_of
+
+
+def rows(count: int = 3000) -> pa.Table:
+    return people(count).cast(schema_of(recipe()))
+
+
+def test_what_is_stored_reads_back_the_same_and_in_duckdb_too(tmp_path: object) -> None:
+    table = rows()
+    raw = encoded(table, recipe())
+    assert pq.read_table(pa.BufferReader(raw)).equals(table)
+    (tmp_path / "a.parquet").write_bytes(raw)  # type: ignore[operator]
+    with duckdb.connect() as base:
+        found = base.sql(f"SELECT * FROM '{tmp_path}/a.parquet'").to_arrow_table()
+    assert found.cast(table.schema).equals(table)
+
+
+def test_equal_rows_are_equal_bytes() -> None:
+    assert encoded(rows(), recipe()).equals(encoded(rows(), recipe()))
+
+
+def test_the_key_takes_less_than_a_byte_a_row_and_says_its_smallest_and_largest() -> None:
+    table = rows(60_000)
+    meta = pq.read_metadata(pa.BufferReader(encoded(table, recipe()))).row_group(0)
+    key = next(meta.column(i) for i in range(meta.num_columns) if meta.column(i).path_in_schema == "id")
+    assert key.total_compressed_size < table.num_rows
+    assert (key.statistics.min, key.statistics.max) == (table["id"][0].as_py(), table["id"][-1].as_py())
+
+
+@pytest.mark.parametrize("spread", [1, 900, 30_000, 10**9])
+def test_rows_counted_by_their_hashes_come_to_what_their_different_values_come_to(spread: int) -> None:
+    rng = np.random.default_rng(7)
+    drawn = np.concatenate((rng.integers(0, spread, 40_000), rng.integers(0, 50, 5_000)))
+    values = pa.array([f"value {n}" for n in drawn.tolist()])
+    by_rows, by_values = Frequent(), Frequent()
+    by_rows.add_rows(values)
+    different, counts = values.value_counts().flatten()
+    by_values.add(different, counts.to_numpy())
+    assert by_rows.distinct() == by_values.distinct()
+    assert by_rows.top(20) == by_values.top(20)
+    assert by_rows.short() == by_values.short()
+    assert spread < ROOM or by_rows.top(1)

@@ -7,6 +7,10 @@ import dagster as dg
 import pytest
 
 from tests.defs.conftest import ingest
+from zebra_assets.contracts.events import LabelEvent, PredictionEvent
+from zebra_assets.contracts.noun import now
+from zebra_assets.contracts.promotion import Promotion
+from zebra_assets.contracts.route import Route
 from zebra_assets.contracts.verdicts import DriftReport
 from zebra_assets.defs.build import build_defs
 
@@ -121,6 +125,29 @@ def test_every_sensor_and_schedule_is_running_without_a_click(site):
     }
     assert all(s.default_status == dg.DefaultScheduleStatus.RUNNING for s in repository.schedule_defs)
     assert {s.cron_schedule for s in repository.schedule_defs} >= {"0 */6 * * *"}
+
+
+def test_new_labels_of_routed_predictions_are_judged_once(site):
+    skipped, _ = tick(site, "verdict_sensor")
+    assert skipped.skip_message == "no model has candidates"
+    known = {"model": MODEL, "manifest_id": site.manifest_id}
+    about = {"alias": "prod", "seq": 1, "actor": "ada", "created_at": now()}
+    run = {"run_id": "run-00000001", "model_digest": "a" * 64}
+    parts = site.parts
+    champion = {"kind": "promote", "version": "1", "from_version": None, "decision_id": "gate-1", "reason": ""}
+    parts.ledger.append(Promotion.model_validate({**known, **about, **run, **champion}))
+    candidate = {"version": "2", "manifest_id": site.manifest_id, "weight": 0.5, **run}
+    parts.routes.append(Route.model_validate({**about, "model": MODEL, "kind": "set", "salt": "0" * 32, "candidates": [candidate]}))
+    drawn = {"route": 1, "arm": "champion", "shares": {"1": 0.5, "2": 0.5}, "unit": "u"}
+    said = {"event_id": "event-00001", "ts": now(), "version": "1", "features": {}, "prediction": "No", "score": 0.2, "drawn": drawn}
+    event = PredictionEvent.model_validate({**known, **said})
+    parts.events.append([event, LabelEvent(event_id="label-00001", ts=now(), model=MODEL, prediction_event_id="event-00001", label="No")])
+    judged, cursor = tick(site, "verdict_sensor")
+    assert "v2 against v1: more" in judged.skip_message
+    verdict = parts.routes.verdict(MODEL, "prod", "1", "2")
+    assert verdict is not None and verdict.rows == {"1": 1, "2": 0} and verdict.means == {"1": pytest.approx(0.96)}
+    again, _ = tick(site, "verdict_sensor", cursor)
+    assert again.skip_message == f"{MODEL}: no new labels"
 
 
 def test_nothing_in_prod_means_nothing_to_monitor(site):

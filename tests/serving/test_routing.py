@@ -19,8 +19,12 @@ from tests.serving.conftest import MODEL, ROW, Bench, rows, until
 from zebra_assets.adapters.audit_log import SqlAudit
 from zebra_assets.adapters.routes import SqlRoutes
 from zebra_assets.contracts.arm import ArmTally, Spread, by_arm
+from zebra_assets.contracts.dataset_spec import DatasetSpec
+from zebra_assets.contracts.events import LabelEvent
 from zebra_assets.contracts.noun import now
 from zebra_assets.contracts.route import Canary, Candidate, Guards, Route, Step, Verdict
+from zebra_assets.loop import judge_route
+from zebra_assets.parts import Parts
 from zebra_serving.app import App
 from zebra_serving.problems import ModelFailed
 from zebra_serving.routing.canary import broken
@@ -271,6 +275,36 @@ def test_a_verdict_against_it_sends_a_canary_back_on_every_server_and_once(bench
     assert [route.kind for route in SqlRoutes(bench.settings.state).history(MODEL, "prod")] == ["rollback", "canary"]
 
 
+def test_labels_of_what_a_real_server_answered_send_a_worse_canary_back(bench: Bench) -> None:
+    ramp(bench)
+    column = {"dtype": "string"}
+    recipe = {
+        "name": MODEL, "source": {"connector": "files", "path": "none.csv"}, "columns": {"contract": column, "churn": column},
+        "label": {"column": "churn", "type": "binary", "positive": "Yes"},
+    }  # fmt: skip
+    with routed(bench) as (_, client):
+        asked = {}
+        for row in rows(240):
+            said = client.post("/predict", json=row).json()
+            asked[said["predictions"][0]["event_id"]] = "Yes" if row["tenure"] < 20 else "No"
+        until(lambda: bench.events.count(MODEL) == len(asked))
+        truths = [LabelEvent(event_id=f"label-{of}", ts=now(), model=MODEL, prediction_event_id=of, label=y) for of, y in asked.items()]
+        bench.events.append([*truths])
+        (found,) = judge_route(Parts(bench.settings), DatasetSpec.model_validate(recipe), MODEL, "prod")
+        assert (found.decision, found.metric, sum(found.rows.values())) == ("keep", "brier", 240)
+        assert went_back(client, lambda: True)["reason"].startswith("verdict: keep version 1: the candidate is worse")
+
+
+def test_a_router_that_was_stopped_starts_again(bench: Bench) -> None:
+    put(bench, candidate(bench, weight=1.0, shadow=1.0))
+    with routed(bench) as (app, client):
+        router = app.fleet.default.router
+        router.stop()
+        assert ask(client) == "1"
+        router.start()
+        until(lambda: ask(client) == "2")
+
+
 def test_a_canary_goes_on_after_a_restart_and_stops_growing_while_the_log_is_away(bench: Bench, tmp_path: Path) -> None:
     begun = now() - timedelta(minutes=30)
     canary = Canary(candidate="candidate", steps=[Step(weight=0.01, minutes=20), Step(weight=1.0, minutes=40)], started_at=begun)
@@ -352,6 +386,7 @@ def test_a_latency_of_few_requests_says_nothing() -> None:
     assert found is not None and found.cause == "latency"
 
 
+@pytest.mark.slow
 def test_a_server_of_its_own_follows_the_route(bench: Bench) -> None:
     bench.promote("1")
     put(bench, candidate(bench, weight=1.0))

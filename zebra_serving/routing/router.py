@@ -84,17 +84,22 @@ class Router:
         self._away = False
         self._server = secrets.token_hex(4)
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="router", daemon=True)
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
+        """Begin to follow the log; also after `stop`."""
+        self._stopping.clear()
+        self._thread = threading.Thread(target=self._run, name="router", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Write what was seen, and end."""
+        """Write what was seen, let go of the candidates, and end."""
         self._stopping.set()
-        self._thread.join(2.0)
+        if self._thread is not None:
+            self._thread.join(2.0)
         self.shadow.stop()
         self._save(0.0)
+        self.plan, self._loaded = None, {}
 
     def poll(self) -> None:
         """Ask the log once and do what it says. Never raises."""

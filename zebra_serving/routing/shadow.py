@@ -53,7 +53,7 @@ class Shadow:
             arm.seen.dropped(count - len(rows))
             count = len(rows)
         with self._lock:
-            full = self._queued + count > self._max or self._stopping.is_set()
+            full = self._queued + count > self._max
             if not full:
                 self._queue.append(_Offered(arm, rows, given))
                 self._queued += count
@@ -61,16 +61,21 @@ class Shadow:
             arm.seen.dropped(count)
             return
         if self._thread is None:
+            self._stopping.clear()
             self._thread = threading.Thread(target=self._run, name="shadow", daemon=True)
             self._thread.start()
         self._wake.set()
 
     def stop(self) -> None:
-        """End; what waits is forgotten."""
+        """End; what waits is forgotten. The next rows start it again."""
         self._stopping.set()
         self._wake.set()
         if self._thread is not None:
             self._thread.join(2.0)
+            self._thread = None
+        with self._lock:
+            self._queue.clear()
+            self._queued = 0
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -81,8 +86,9 @@ class Shadow:
                 one = self._queue[0]
                 self._compare(one)
                 with self._lock:
-                    self._queue.popleft()
-                    self._queued -= len(one.rows)
+                    if self._queue and self._queue[0] is one:
+                        self._queue.popleft()
+                        self._queued -= len(one.rows)
                 self._stopping.wait((time.perf_counter() - began) * self._rest)
 
     def _compare(self, one: _Offered) -> None:

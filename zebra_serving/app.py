@@ -157,7 +157,8 @@ def create_app(
             tracing.close()
 
     doors: list[Door] = [NativeDoor(fleet), OpenInferenceDoor(fleet), MlflowDoor(fleet), AkerbpDoor(fleet)]
-    return App(control_app(fleet, lifespan), doors, Guard(host or settings.serving_host, settings), fleet, tracing)
+    guard = Guard(host or settings.serving_host, settings)
+    return App(control_app(fleet, guard, lifespan), doors, guard, fleet, tracing)
 
 
 def _tracing(settings: Settings, fleet: Fleet) -> "Tracing | None":

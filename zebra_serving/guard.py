@@ -82,6 +82,11 @@ class Guard:
         self._identities = Identities(secret, TokenFile(settings.tokens_file), oidc, must=not loopback)
         self._scopes, self._rates = Scopes(), Rates(settings.serving_rate_per_s)
 
+    @property
+    def callers_are_known(self) -> bool:
+        """Whether a token is asked for."""
+        return self._identities.required
+
     def known(self, scope: Mapping[str, Any], headers: dict[bytes, bytes], moment: float) -> Identity | None:
         """Who asks, if that is known without looking closer; None: `ask`. ``headers`` have lower-case names.
 

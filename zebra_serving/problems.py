@@ -32,6 +32,10 @@ class Problem(ZebraError):
     retry_after_s: int | None = None
     headers: ClassVar[dict[str, str]] = {}
 
+    def head(self) -> dict[str, str]:
+        """Headers of the answer."""
+        return dict(self.headers)
+
     def details(self) -> dict[str, Any]:
         """What the JSON answer says beyond `error` and `fix`."""
         return {}
@@ -70,10 +74,20 @@ class NoSuchPath(Problem):
 
 
 class MethodNotAllowed(Problem):
-    """The path exists and is asked for differently."""
+    """The path exists and is asked for differently.
+
+    Args:
+        allow: the method, or methods, that it knows.
+    """
 
     http_status = 405
-    headers: ClassVar[dict[str, str]] = {"allow": "GET, POST"}
+
+    def __init__(self, message: str, *, allow: str, fix: str | None = None) -> None:
+        super().__init__(message, fix=fix)
+        self._allow = allow
+
+    def head(self) -> dict[str, str]:
+        return {"allow": self._allow}
 
 
 class TooLarge(Problem):
@@ -167,7 +181,7 @@ def answer_to(error: Exception, request_id: str) -> tuple[int, dict[str, str], b
     if isinstance(error, ZebraError):
         status, body = error.http_status, {"error": error.message, "fix": error.fix}
     if isinstance(error, Problem):
-        headers, body = dict(error.headers), {**body, **error.details()}
+        headers, body = error.head(), {**body, **error.details()}
         if error.retry_after_s is not None:
             headers["retry-after"] = str(error.retry_after_s)
     if status == 500:

@@ -11,8 +11,9 @@ from starlette.exceptions import HTTPException
 
 from zebra_assets.errors import ZebraError
 from zebra_serving.deployment import Deployment
-from zebra_serving.doors import akerbp, mlflow_scoring, native, open_inference
+from zebra_serving.description import describe
 from zebra_serving.fleet import Fleet
+from zebra_serving.guard import Guard
 from zebra_serving.loader import Failure
 from zebra_serving.problems import MethodNotAllowed, NoSuchPath, answer_to
 from zebra_serving.routing.figures import RouteView
@@ -81,7 +82,7 @@ class ModelView(BaseModel):
     route: RouteView | None = None
 
 
-def control_app(fleet: Fleet, lifespan: Any) -> FastAPI:
+def control_app(fleet: Fleet, guard: Guard, lifespan: Any) -> FastAPI:
     """The control routes as an application of their own; `app` mounts the doors beside it."""
     default = fleet.default
     loader, metrics = default.loader, default.metrics
@@ -127,34 +128,18 @@ def control_app(fleet: Fleet, lifespan: Any) -> FastAPI:
 
     async def refuse(request: Request, error: Exception) -> Response:
         if isinstance(error, HTTPException):
-            path, known = request.url.path, error.status_code == 405
-            says = f"{path} is not asked with {request.method}." if known else f"There is no {path} here."
-            error = (MethodNotAllowed if known else NoSuchPath)(says, fix="GET / lists the paths")
+            path, fix = request.url.path, "GET / lists the paths"
+            if error.status_code == 405:
+                error = MethodNotAllowed(f"{path} is not asked with {request.method}.", allow="GET", fix=fix)
+            else:
+                error = NoSuchPath(f"There is no {path} here.", fix=fix)
         status, headers, raw = answer_to(error, request.state.request_id)
         return Response(raw, status, headers)
 
     for kind_of_error in (ZebraError, HTTPException):
         app.add_exception_handler(kind_of_error, refuse)
 
-    def openapi() -> dict[str, Any]:
-        # Not kept: the columns of /predict change with the version.
-        app.openapi_schema = None
-        document = FastAPI.openapi(app)
-        document["paths"] |= {
-            "/predict" if one is default else f"/models/{one.model}/predict": native.openapi(
-                one.loader.current.schema.openapi() if one.loader.current else None
-            )
-            for one in fleet
-        }
-        document["paths"] |= open_inference.openapi() | mlflow_scoring.openapi()
-        for one in fleet:
-            path = "/predict" if one is default else f"/models/{one.model}/predict"
-            document["paths"]["/akerbp/predict" if one is default else f"/akerbp/{one.model}/predict"] = akerbp.openapi(
-                document["paths"][path]
-            )
-        return document
-
-    app.openapi = openapi  # type: ignore[method-assign]
+    app.openapi = lambda: describe(app, fleet, callers_are_known=guard.callers_are_known)  # type: ignore[method-assign]
     return app
 
 

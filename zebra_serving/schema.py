@@ -45,11 +45,12 @@ class _Kind:
     expected: str
     json: Any
     arrow: str
-    openapi: dict[str, str]
+    openapi: dict[str, Any]
 
 
+_INT64 = {"type": "integer", "format": "int64", "minimum": -(2**63), "maximum": 2**63 - 1}
 _KINDS: dict[str, _Kind] = {
-    "int64": _Kind("integer", Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)], "int64", {"type": "integer"}),
+    "int64": _Kind("integer", Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)], "int64", _INT64),
     "float64": _Kind("number", float, "float64", {"type": "number"}),
     "string": _Kind("string", str, "string", {"type": "string"}),
     "bool": _Kind("boolean", bool, "bool", {"type": "boolean"}),
@@ -169,6 +170,10 @@ class RowSchema:
         """What `GET /model` says about each column."""
         return [{"name": f.name, "dtype": f.dtype, "json": _KINDS[f.dtype].expected, "required": f.required} for f in self.features]
 
+    def example(self) -> dict[str, Any]:
+        """A row of the right form, for descriptions; a model may know none of its words."""
+        return {f.name: _EXAMPLES[f.dtype] for f in self.features}
+
     def openapi(self) -> dict[str, Any]:
         """One row as JSON Schema."""
         properties = {
@@ -177,6 +182,11 @@ class RowSchema:
         }
         required = [f.name for f in self.features if f.required]
         return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+
+
+_EXAMPLES = {
+    "int64": 1, "float64": 0.5, "string": "text", "bool": True, "date": "2026-01-31", "timestamp": "2026-01-31T12:00:00",
+}  # fmt: skip
 
 
 def _lists(feature: ModelFeature, kind: Any) -> Any:

@@ -6,7 +6,6 @@ versions that the model was trained with. `mlflow models serve` and the two ASGI
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,11 +13,7 @@ from pathlib import Path
 
 from benchmarks.serving import bodies
 from benchmarks.serving.stage import Staged
-
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
-PEERS = HERE / "peers"
-VENVS = ROOT / ".zebraops" / "bench-venvs"
+from benchmarks.serving.venvs import PEERS, ROOT, installed
 
 BASE, OURS, UNCOMPILED = "mlflow models serve", "ours", "ours, not compiled"
 MLSERVER, BENTOML, LITSERVE, BATCHING, FASTAPI = "MLServer", "BentoML", "LitServe", "LitServe, batching", "FastAPI + pyfunc"
@@ -49,21 +44,6 @@ class Server:
     env: dict[str, str] = field(default_factory=dict)
     counts: bool = False
     answers: bool = True
-
-
-def installed(name: str) -> Path:
-    """The Python of an environment that holds exactly peers/<name>.txt, made and byte-compiled on first use."""
-    home, wanted = VENVS / f"serving-{name}", PEERS / f"{name}.txt"
-    python, stamp = home / "bin" / "python", home / "bench-packages"
-    if not stamp.exists() or stamp.read_text() != wanted.read_text():
-        print(f"installing {name} below {VENVS}", flush=True)
-        uv = [sys.executable, "-m", "uv"]
-        subprocess.run([*uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(home)], check=True)
-        subprocess.run(
-            [*uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(python), "--requirements", str(wanted)], check=True
-        )
-        stamp.write_text(wanted.read_text())
-    return python
 
 
 def servers(project: Path, model: Staged, ports: Callable[[], int], only: set[str] | None = None) -> list[Server]:

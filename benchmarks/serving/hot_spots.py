@@ -1,6 +1,6 @@
 """Where our server's CPU goes under load: py-spy samples it from outside, and samples become microseconds a request.
 
-A sample belongs to the innermost of our own modules on its stack, or to the library below all of ours (uvicorn's loop and parser).
+A sample belongs to the innermost frame that is our own or a library's; what that calls in C, a socket's write for one, counts as its.
 """
 
 import subprocess
@@ -9,9 +9,10 @@ from collections import Counter
 from pathlib import Path
 
 from benchmarks.serving.bodies import JSON
-from benchmarks.serving.contestants import LIMIT, OURS, installed, servers
+from benchmarks.serving.contestants import LIMIT, OURS, servers
 from benchmarks.serving.process import free_port, running
 from benchmarks.serving.stage import Staged
+from benchmarks.serving.venvs import installed
 from benchmarks.serving.window import ask
 
 CONNECTIONS, RATE = 16, 400
@@ -75,13 +76,10 @@ def shares(stacks: str) -> list[tuple[str, float]]:
 
 def _place(frames: list[str]) -> str:
     for frame in reversed(frames):
-        _, _, where = frame.rpartition("(")
+        name, _, where = frame.rpartition(" (")
         if "zebra_serving/" in where and "__main__" not in where:
-            return f"{where.partition('zebra_serving/')[2].partition(':')[0]}: {frame.partition(' ')[0]}"
-    for frame in reversed(frames):
-        for library in ("uvicorn", "prometheus_client", "sqlalchemy"):
-            if f"{library}/" in frame:
-                return (
-                    f"{library}, {frame.partition(' ')[0]}" if "run" not in frame.partition(" ")[0] else "event loop, sockets, HTTP parser"
-                )
-    return frames[-1].partition(" ")[0]
+            return f"{where.partition('zebra_serving/')[2].partition(':')[0]}: {name}"
+        for library in ("uvicorn", "onnxruntime", "prometheus_client", "sqlalchemy", "starlette"):
+            if f"{library}/" in where:
+                return "event loop, receiving, HTTP parser" if (library, name) == ("uvicorn", "run") else f"{library}: {name}"
+    return frames[-1].partition(" (")[0]

@@ -22,11 +22,12 @@ from pathlib import Path
 import httpx
 
 from benchmarks.serving import bodies, hot_spots, report
-from benchmarks.serving.contestants import BASE, OURS, ROOT, UNCOMPILED, Server, servers
+from benchmarks.serving.contestants import BASE, OURS, UNCOMPILED, Server, servers
 from benchmarks.serving.process import Running, free_port, running
 from benchmarks.serving.report import ARROW, BULK, LONE, MANY, ROWS, SIXTEEN, Measured
 from benchmarks.serving.stage import Staged, stage
 from benchmarks.serving.swap import swapped
+from benchmarks.serving.venvs import ROOT
 from benchmarks.serving.window import ask, generator
 
 RESULTS = ROOT / "benchmarks" / "results"

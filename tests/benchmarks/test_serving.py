@@ -104,10 +104,10 @@ def test_labels_are_read_out_of_every_protocol() -> None:
         assert bodies.labels(json.dumps(answer).encode()) == ["No", "Yes"]
 
 
-def test_a_sample_belongs_to_our_innermost_module_or_to_the_loop() -> None:
+def test_a_sample_belongs_to_the_innermost_frame_that_is_ours_or_a_librarys() -> None:
     stacks = (
         "<module> (zebra_serving/__main__.py:1);run (uvicorn/server.py:5);__call__ (zebra_serving/app.py:80);decode (zebra_serving/schema.py:9) 6\n"
         "<module> (zebra_serving/__main__.py:1);run (uvicorn/server.py:5) 3\n"
         "_run (zebra_serving/capture.py:9);append (zebra_assets/adapters/event_store.py:4) 1\n"
     )
-    assert hot_spots.shares(stacks) == [("schema.py: decode", 0.6), ("event loop, sockets, HTTP parser", 0.3), ("capture.py: _run", 0.1)]
+    assert hot_spots.shares(stacks) == [("schema.py: decode", 0.6), ("event loop, receiving, HTTP parser", 0.3), ("capture.py: _run", 0.1)]

@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from zebra_serving.answer import Answer
-from zebra_serving.doors.wire import SAID, patience, posted_json, send_json
+from zebra_serving.doors.wire import PROBLEM, SAID, patience, posted_json, send_json
 from zebra_serving.fleet import Fleet
 from zebra_serving.problems import answer_to
 
@@ -73,7 +73,8 @@ def openapi(row: dict[str, Any]) -> dict[str, Any]:
     }
     done = {"type": "object", "required": ["status", "prediction", "model_id"], "properties": fields}
     responses: dict[str, Any] = {
-        str(s): {"description": text, "content": {"application/json": {"schema": error}}} for s, text in SAID.items()
+        str(s): {"description": text, "content": {"application/json": {"schema": {"anyOf": [error, PROBLEM]}}}}
+        for s, text in {**SAID, 405: "asked with another method"}.items()
     }
     responses["200"] = {"description": "one prediction per row", "content": {"application/json": {"schema": done}}}
     body = {"required": True, "content": {"application/json": row["post"]["requestBody"]["content"]["application/json"]}}

@@ -141,21 +141,27 @@ def _version() -> str:
     return "none"
 
 
-def openapi() -> dict[str, Any]:
-    """The door's OpenAPI entries."""
+def openapi(schema: RowSchema | None) -> dict[str, Any]:
+    """The door's OpenAPI entries; ``schema`` is None while nothing is loaded."""
     split = {
         "type": "object", "required": ["columns", "data"],
         "properties": {"columns": {"type": "array", "items": {"type": "string"}}, "data": {"type": "array", "items": {"type": "array"}}},
     }  # fmt: skip
     records = {"type": "array", "items": {"type": "object"}}
-    either = [{"type": "object", "required": [key], "properties": {key: {}}} for key in _KEYS[2:]]
-    either += [
-        {"type": "object", "required": [k], "properties": {k: s}} for k, s in (("dataframe_split", split), ("dataframe_records", records))
+    given = {"dataframe_split": split, "dataframe_records": records, **{key: {"type": ["array", "object"]} for key in _KEYS[2:]}}
+    params = {"type": ["object", "null"]}
+    either = [
+        {"type": "object", "required": [key], "properties": {key: one, "params": params}, "additionalProperties": False}
+        for key, one in given.items()
     ]
     problems = {str(s): {"description": d, "content": {"application/json": {"schema": PROBLEM}}} for s, d in SAID.items()}
     answer = {"type": "object", "required": ["predictions"], "properties": {"predictions": {"type": "array"}}}
     done = {"200": {"description": "one prediction per row", "content": {"application/json": {"schema": answer}}}, **problems}
-    body = {"required": True, "content": {"application/json": {"schema": {"oneOf": either}}}}
+    said: dict[str, Any] = {"schema": {"oneOf": either}}
+    if schema is not None:
+        row = schema.example()
+        said["example"] = {"dataframe_split": {"columns": list(row), "data": [list(row.values())]}}
+    body = {"required": True, "content": {"application/json": said}}
     return {
         "/invocations": {"post": {"summary": "MLflow: predict", "requestBody": body, "responses": done}},
         "/ping": {

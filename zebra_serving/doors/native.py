@@ -79,11 +79,15 @@ def openapi(row: dict[str, Any] | None) -> dict[str, Any]:
         "type": "object",
         "properties": {"rows": {"type": "array", "items": one, "minItems": 1, "maxItems": MAX_ROWS}},
         "required": ["rows"],
+        "additionalProperties": False,
     }
     # By column each list is as long as the others, which JSON Schema cannot say.
-    lists = {n: {"type": "array", "items": s, "minItems": 1, "maxItems": MAX_ROWS} for n, s in one.get("properties", {}).items()}
+    lists = {
+        name: {"type": "array" if name in one["required"] else ["array", "null"], "items": cell, "minItems": 1, "maxItems": MAX_ROWS}
+        for name, cell in one.get("properties", {}).items()
+    }
     cells = {**one, "properties": lists} if lists else {"type": "object"}
-    columns = {"type": "object", "properties": {"columns": cells}, "required": ["columns"]}
+    columns = {"type": "object", "properties": {"columns": cells}, "required": ["columns"], "additionalProperties": False}
     prediction = {
         "type": "object",
         "properties": {"prediction": {}, "score": {"type": ["number", "null"]}, "event_id": {"type": ["string", "null"]}},

@@ -14,7 +14,7 @@ from zebra_assets.contracts.model_folder import ModelFeature
 from zebra_serving.answer import Answer
 from zebra_serving.dataplane import DataPlane
 from zebra_serving.doors.tensors import LENGTH, Inference, Tensor, inference, packed
-from zebra_serving.doors.wire import PROBLEM, SAID, expect_get, patience, posted_by_program, posted_json, send_json
+from zebra_serving.doors.wire import expect_get, patience, posted_by_program, posted_json, send_json
 from zebra_serving.fleet import Fleet
 from zebra_serving.problems import FieldError, InputInvalid, NoSuchPath
 from zebra_serving.rows import Rows
@@ -22,9 +22,9 @@ from zebra_serving.schema import RowSchema
 from zebra_serving.served import Served, datatype_of
 
 _WHOLE = frozenset({"INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"})
-_NUMBER = _WHOLE | {"FP16", "FP32", "FP64"}
-_TAKES = {"int64": _WHOLE, "float64": _NUMBER, "bool": {"BOOL"}, "string": {"BYTES"}, "date": {"BYTES"}, "timestamp": {"BYTES"}}
-_NAMED = {"int64": "INT64", "float64": "FP64", "bool": "BOOL", "string": "BYTES", "date": "BYTES", "timestamp": "BYTES"}
+NUMBER = _WHOLE | {"FP16", "FP32", "FP64"}
+_TAKES = {"int64": _WHOLE, "float64": NUMBER, "bool": {"BOOL"}, "string": {"BYTES"}, "date": {"BYTES"}, "timestamp": {"BYTES"}}
+NAMED = {"int64": "INT64", "float64": "FP64", "bool": "BOOL", "string": "BYTES", "date": "BYTES", "timestamp": "BYTES"}
 
 _encode = msgspec.json.Encoder().encode
 
@@ -144,7 +144,7 @@ def _columns(schema: RowSchema, inputs: list[Tensor]) -> dict[str, list[Any]]:
 
 
 def _matrix(schema: RowSchema, tensor: Tensor) -> dict[str, list[Any]]:
-    if tensor.datatype not in _NUMBER or any(f.dtype not in ("int64", "float64") for f in schema.features):
+    if tensor.datatype not in NUMBER or any(f.dtype not in ("int64", "float64") for f in schema.features):
         raise InputInvalid([FieldError(0, tensor.name, "one tensor per column, named like it", tensor.datatype)])
     flat, width = _flat(tensor.data or []), schema.width
     if len(flat) != tensor.shape[0] * width:
@@ -156,7 +156,7 @@ def _misfit(tensor: Tensor, feature: ModelFeature | None, rows: list[int]) -> Fi
     if feature is None:
         return FieldError(0, tensor.name, "a column of the model", tensor.datatype)
     if tensor.datatype not in _TAKES[feature.dtype]:
-        return FieldError(0, tensor.name, _NAMED[feature.dtype], tensor.datatype)
+        return FieldError(0, tensor.name, NAMED[feature.dtype], tensor.datatype)
     if tensor.shape[:1] != rows or len(tensor.shape) not in (1, 2) or tensor.shape[1:] not in ([], [1]):
         return FieldError(0, tensor.name, f"shape {[*rows, 1]}", str(tensor.shape)[:60])
     return None
@@ -188,7 +188,7 @@ def _outputs(answer: Answer, asked: Inference) -> tuple[list[dict[str, Any]], by
 
 
 def _metadata(served: Served) -> dict[str, Any]:
-    inputs = [{"name": f.name, "datatype": _NAMED[f.dtype], "shape": [-1]} for f in served.schema.features]
+    inputs = [{"name": f.name, "datatype": NAMED[f.dtype], "shape": [-1]} for f in served.schema.features]
     outputs = [{"name": "predict", "datatype": served.outputs[0], "shape": [-1]}]
     if served.outputs[1]:
         outputs.append({"name": "score", "datatype": "FP64", "shape": [-1]})
@@ -196,36 +196,3 @@ def _metadata(served: Served) -> dict[str, Any]:
         "name": served.promotion.model, "versions": [served.promotion.version], "platform": f"zebra_{served.model.form.split()[0]}",
         "inputs": inputs, "outputs": outputs,
     }  # fmt: skip
-
-
-def openapi() -> dict[str, Any]:
-    """The door's OpenAPI entries."""
-    tensor = {
-        "type": "object",
-        "properties": {
-            "name": {"type": "string"}, "shape": {"type": "array", "items": {"type": "integer"}},
-            "datatype": {"type": "string"}, "data": {"type": "array"},
-        },
-        "required": ["name", "shape", "datatype"],
-    }  # fmt: skip
-    request = {
-        "type": "object", "required": ["inputs"],
-        "properties": {"id": {"type": "string"}, "inputs": {"type": "array", "items": tensor, "minItems": 1}},
-    }  # fmt: skip
-    said = {**SAID, 404: "another name or version"}
-    problems = {str(s): {"description": text, "content": {"application/json": {"schema": PROBLEM}}} for s, text in said.items()}
-    name = {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
-    version = {**name, "name": "version"}
-
-    def get(summary: str, *parameters: dict[str, Any]) -> dict[str, Any]:
-        kept = {s: r for s, r in problems.items() if s in ("401", "404", "503")}
-        return {"get": {"summary": summary, "parameters": list(parameters), "responses": {"200": {"description": "it is"}, **kept}}}
-
-    paths = {"/v2": get("V2: the server"), "/v2/health/live": get("V2: alive"), "/v2/health/ready": get("V2: ready")}
-    for below, parameters in (("/v2/models/{model}", [name]), ("/v2/models/{model}/versions/{version}", [name, version])):
-        paths[below] = get("V2: inputs and outputs", *parameters)
-        paths[f"{below}/ready"] = get("V2: is the model ready", *parameters)
-        body = {"required": True, "content": {"application/json": {"schema": request}}}
-        answers = {"200": {"description": "one output tensor per answer"}, **problems}
-        paths[f"{below}/infer"] = {"post": {"summary": "V2: predict", "parameters": parameters, "requestBody": body, "responses": answers}}
-    return paths

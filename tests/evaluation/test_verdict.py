@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.verdict.replay import Array, lives, qualities
-from zebra_assets.evaluation.verdict import Outcomes, decided, verdict, wealth
+from zebra_assets.evaluation.verdict import STAKES, Outcomes, decided, verdict, wealth
 
 REPLAYS = 200
 
@@ -34,6 +34,14 @@ def test_the_better_of_two_real_versions_is_promoted_and_the_worse_one_is_not(br
 def test_one_version_against_itself_is_hardly_ever_told_apart_from_itself(brier: tuple[Array, Array], share: float) -> None:
     # 5 % of 200 are 10. Looked at after every single outcome; a t-test would be wrong in half of them.
     assert sum(said(brier[0], brier[0], share=share)) <= 10
+
+
+def test_an_outcome_is_measured_from_what_was_known_before_it() -> None:
+    # First outcome: m = 1/2, so d = (1 - 1/2) / (1/2) = 1, and at most 1 could have been lost. Second: m = 3/4, d = (1 - 3/4) / (-1/2).
+    right = Outcomes(np.ones(2), np.array([True, False]), np.full(2, 0.5))
+    better, worse = wealth(right)
+    assert np.exp(better) == pytest.approx([np.mean(1 + STAKES), np.mean((1 + STAKES) * (1 - STAKES * 0.5 / 1.5))])
+    assert np.exp(worse) == pytest.approx([np.mean(1 - STAKES), np.mean((1 - STAKES) * (1 + STAKES * 0.5 / 1.5))])
 
 
 def test_a_stricter_error_rate_asks_for_more_outcomes(brier: tuple[Array, Array]) -> None:

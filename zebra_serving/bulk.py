@@ -78,7 +78,14 @@ class ArrowColumn:
             return coded.dictionary.to_pylist(), coded.indices.to_numpy()
         # Somebody else's dictionary: it may have words that no cell has, twice the same, and null beside it.
         none = len(cells.dictionary)
-        used, places = np.unique(cells.indices.fill_null(none).to_numpy(), return_inverse=True)
+        places = (cells.indices.cast(pa.int64()).fill_null(none) if cells.null_count else cells.indices).to_numpy().astype(np.intp)
+        if none <= len(cells):  # counting beats sorting
+            used = np.flatnonzero(np.bincount(places, minlength=none + 1))
+            renumbered = np.empty(none + 1, np.intp)
+            renumbered[used] = np.arange(len(used))
+            places = renumbered[places]
+        else:
+            used, places = np.unique(places, return_inverse=True)
         words = cells.dictionary.take(pa.array(used[used < none])).to_pylist()
         return words + [None] * (len(used) - len(words)), places
 
@@ -89,17 +96,18 @@ def schema_of(schema: RowSchema, given: pa.Schema) -> None:
     Raises:
         InputInvalid: a column that is missing, unknown or there twice.
     """
-    features = [*schema.features, *schema.keys]
-    missing = [f for f in features if f.required and f.name not in given.names]
-    found = [FieldError(0, f.name, schema.expected(f), "nothing") for f in missing]
-    for i, name in enumerate(given.names):
+    names = given.names
+    known = set(names)
+    if len(known) == len(names) and known <= schema.types.keys() and all(f.name in known for f in schema.features if f.required):
+        return
+    found = [FieldError(0, f.name, schema.expected(f), "nothing") for f in schema.features if f.required and f.name not in known]
+    for i, name in enumerate(names):
         if name not in schema.types:
             near = did_you_mean(name, list(schema.types))
             found.append(FieldError(0, name[:60], f"no column of this name.{near}", str(given.types[i])[:60]))
-        elif name in given.names[:i]:
+        elif name in names[:i]:
             found.append(FieldError(0, name, "each column once", "a name twice"))
-    if found:
-        raise InputInvalid(found[:MAX_ERRORS], len(found))
+    raise InputInvalid(found[:MAX_ERRORS], len(found))
 
 
 def columns_of(schema: RowSchema, batch: pa.RecordBatch) -> Columns:

@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 import struct
+from collections import Counter
 from typing import Any
 
 import httpx
@@ -13,7 +14,7 @@ import pytest
 from tests.serving.conftest import COLUMNS, MODEL, ROW, Bench, Shelf, make_bench, rows, until
 from zebra_assets.adapters.sketches import SqlSketches
 from zebra_assets.contracts.model_folder import ModelFeature
-from zebra_serving.bulk import columns_of, schema_of
+from zebra_serving.bulk import ArrowColumn, columns_of, schema_of
 from zebra_serving.doors.arrow import FILE, STREAM
 from zebra_serving.problems import InputInvalid, TooLarge
 from zebra_serving.schema import RowSchema
@@ -245,6 +246,12 @@ def test_dates_and_keys_are_read_as_json_reads_them() -> None:
     )
     with pytest.raises(TooLarge):
         columns_of(RowSchema([ModelFeature(name="id", dtype="string")]), pa.record_batch({"id": views}))
+
+
+def test_a_dictionary_as_long_as_its_index_can_count_may_have_nulls_beside_it() -> None:
+    cells = pa.DictionaryArray.from_arrays(pa.array([0, None, 127, 5] * 50, pa.int8()), [str(i) for i in range(128)])
+    for some in (cells, cells[:3]):
+        assert dict(ArrowColumn(some).counts()) == Counter(some.to_pylist())
 
 
 def test_columns_are_captured_as_rows_are(bench: Bench) -> None:

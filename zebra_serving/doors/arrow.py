@@ -11,6 +11,7 @@ Refusals are JSON on every door. pyarrow is imported when the first such body ar
 import asyncio
 import importlib
 import sys
+from functools import lru_cache
 from typing import Any
 
 from zebra_serving.answer import Answer
@@ -21,6 +22,8 @@ from zebra_serving.served import ScoredColumns, Served
 STREAM, FILE = b"application/vnd.apache.arrow.stream", b"application/vnd.apache.arrow.file"
 MAX_BYTES = 64 * 1024 * 1024
 MAX_ROWS = 100_000
+# A stream is its schema's message, one a batch, and this.
+_END = b"\xff\xff\xff\xff\0\0\0\0"
 _NEEDED = ("zebra_serving.doors.ipc", "zebra_serving.bulk")
 
 
@@ -61,18 +64,23 @@ def write(answer: Answer) -> bytes:
     else:
         labels, scores = pa.array(scored.labels), scored.scores
     count = len(labels)
-    said = {name: getattr(promotion, name) for name in ("model", "alias", "version", "manifest_id")}
-    fields = [("prediction", labels.type), ("score", pa.float64()), ("event_id", pa.string())]
     arrays = [
         labels,
         pa.nulls(count, pa.float64()) if scores is None else pa.array(scores, pa.float64()),
         pa.nulls(count, pa.string()) if answer.event_ids is None else pa.array(answer.event_ids, pa.string()),
     ]
-    schema = pa.schema(fields, said)
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, schema) as stream:
-        stream.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
-    return sink.getvalue().to_pybytes()
+    schema, head = _head(promotion.model, promotion.alias, promotion.version, promotion.manifest_id, labels.type)
+    return b"".join((head, pa.RecordBatch.from_arrays(arrays, schema=schema).serialize(), _END))
+
+
+@lru_cache(maxsize=64)
+def _head(model: str, alias: str, version: str, manifest_id: str, prediction: Any) -> tuple[Any, bytes]:
+    """The schema of a version's answers, and the message that says it; each answer's would cost as much as its data."""
+    import pyarrow as pa
+
+    said = {"model": model, "alias": alias, "version": version, "manifest_id": manifest_id}
+    schema = pa.schema([("prediction", prediction), ("score", pa.float64()), ("event_id", pa.string())], said)
+    return schema, schema.serialize().to_pybytes()
 
 
 def openapi() -> dict[str, Any]:

@@ -62,6 +62,12 @@ class Settings(BaseSettings):
     serving_hash_key: SecretStr | None = Field(
         default=None, min_length=16, description="Keys the hashes of `serving.hashed` columns; default a key file of this project."
     )
+    serving_workers: int = Field(default=1, ge=1, le=64, description="Processes that answer on the server's port.")
+    serving_threads: int = Field(default=2, ge=1, le=64, description="Large or slow requests that one model works on at once.")
+    serving_queue: int = Field(default=256, ge=1, description="Requests that may wait for one model; one more is answered 503.")
+    serving_memory_bytes: int | None = Field(
+        default=None, gt=0, description="Most bytes of models that one process keeps in memory; default no limit."
+    )
     reload_interval_s: float = Field(default=1.0, gt=0, description="How often the server asks the ledger for a new version.")
     dagster_home: Path | None = Field(default=None, description="Dagster's instance folder; default <project>/dagster_home.")
     watch_sources: bool = Field(default=True, description="Ingest when a source's revision changes, between the scheduled ingests.")

@@ -1,20 +1,28 @@
-"""`python -m zebra_serving --model NAME`: serve what the ledger names for an alias, until told to stop.
+"""`python -m zebra_serving --model NAME`, several of them, or `--all`: serve what the ledger names for an alias, until told to stop.
 
 Prints one line when the first version serves (or when it is known that there is none yet) and logs to stderr.
 """
 
 import argparse
+import contextlib
 import gc
+import json
 import logging
+import os
 import signal
+import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
 from zebra_assets.contracts.names import check_name
 from zebra_assets.errors import NotFound, ZebraError, did_you_mean
 from zebra_assets.settings import Settings, load_settings
+from zebra_serving.endpoint import bind, url_of
 from zebra_serving.guard import check_bind
+from zebra_serving.herald import Herald
+from zebra_serving.supervisor import Supervisor, end_with_parent, figures_of
 
 # Seconds for requests in flight when the server is told to stop.
 GRACE_S = 10
@@ -25,57 +33,82 @@ def main(argv: list[str] | None = None) -> int:
     try:
         options = _options(argv)
         settings = load_settings(options.project, options.profile)
-        _serve(settings, options)
+        return _serve(settings, options)
     except ZebraError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
-    return 0
 
 
 def _options(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m zebra_serving", description="Serve the version that an alias names.")
-    parser.add_argument("--model", required=True)
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--model", action="append", help="may be said several times: the first is loaded at once, the others when asked for")
+    which.add_argument("--all", action="store_true", help="every model of the project, in the order of their names")
     parser.add_argument("--alias", default="prod")
     parser.add_argument("--host", help="address to bind; anything but loopback needs a token")
     parser.add_argument("--port", type=int, help="port to bind; 0 picks a free one")
     parser.add_argument("--project", type=Path, help="folder with models/ and manifests/")
     parser.add_argument("--profile", help="name of a file in infra/profiles/")
+    parser.add_argument("--workers", type=int, choices=range(1, 65), metavar="N", help="processes that answer on the port")
+    parser.add_argument("--socket", type=int, help=argparse.SUPPRESS)  # these three: what a supervisor tells its worker
+    parser.add_argument("--figures", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--name", help=argparse.SUPPRESS)
     return parser.parse_args(argv)
 
 
-def _serve(settings: Settings, options: argparse.Namespace) -> None:
+def _serve(settings: Settings, options: argparse.Namespace) -> int:
     host = options.host or settings.serving_host
     check_bind(host, settings)
-    _check_known(settings, options.model)
+    models = _models(settings, options.model)
+    count = settings.serving_workers if options.workers is None else options.workers
+    if options.socket is not None:
+        end_with_parent(lambda: os.kill(os.getpid(), signal.SIGTERM))
+        _run(settings, options, models, count, lambda: socket.socket(fileno=options.socket), lambda sock: _say)
+        return 0
+    port = settings.serving_port if options.port is None else options.port
+    if count > 1:
+        return _supervise(settings, options, models, count, host, port)
+    herald: Herald | None = None
 
+    def tell(sock: socket.socket) -> Callable[[str, str | None], None]:
+        nonlocal herald
+        herald = Herald(settings.home, models, options.alias, url_of(sock))
+        return herald.settled
+
+    try:
+        _run(settings, options, models, 1, lambda: bind(host, port), tell)
+    finally:
+        if herald is not None:
+            herald.gone()
+    return 0
+
+
+def _run(
+    settings: Settings,
+    options: argparse.Namespace,
+    models: list[str],
+    workers: int,
+    listen: Callable[[], socket.socket],
+    tell: Callable[[socket.socket], Callable[[str, str | None], None]],
+) -> None:
+    """Answer on the socket of ``listen`` until told to stop; ``tell`` it what is served."""
     # 0.7 s of imports: after the checks, so that a mistyped command is told so at once.
     import uvicorn
 
     from zebra_serving.app import create_app
-    from zebra_serving.endpoint import Note, bind, url_of
     from zebra_serving.served import Served
 
-    told = False
-
     def settled(model: str, served: Served | None) -> None:
-        nonlocal told
-        version = served.promotion.version if served else None
-        what = f"{model} v{version}" if version else f"{model} (nothing to serve yet, see /ready)"
-        try:
-            note.write(version)
-            if not told:
-                sys.stdout.write(f"serving {what} on {url}\n")
-                sys.stdout.flush()
-            if served and not gc.get_freeze_count():
-                _settle_memory()
-        except OSError as error:  # a full disk, or nobody reads our output any more: no reason to stop serving
-            logging.getLogger("zebra_serving").warning("could not tell where the server is: %s", error)
-        told = True
+        say(model, served.promotion.version if served else None)
+        if served and not gc.get_freeze_count():
+            _settle_memory()
 
-    app = create_app(settings, options.model, options.alias, host=host, on_settled=settled)
-    sock = bind(host, settings.serving_port if options.port is None else options.port)
-    url = url_of(sock)
-    note = Note(settings.home / "serving" / f"{options.model}-{options.alias}.json", url)
+    figures = (options.figures, options.name) if options.figures else None
+    app = create_app(
+        settings, models, options.alias, host=options.host or settings.serving_host, workers=workers, figures=figures, on_settled=settled
+    )
+    sock = listen()
+    say = tell(sock)
     _log_to_stderr()
     config = uvicorn.Config(
         app, loop="uvloop", http="httptools", ws="none", log_config=None, access_log=False, server_header=False,
@@ -83,23 +116,43 @@ def _serve(settings: Settings, options: argparse.Namespace) -> None:
     )  # fmt: skip
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
-    try:
-        uvicorn.Server(config).run(sockets=[sock])
-    finally:
-        note.remove()
+    uvicorn.Server(config).run(sockets=[sock])
 
 
-def _check_known(settings: Settings, model: str) -> None:
-    """Catch a misspelt model where the project's files are at hand.
+def _supervise(settings: Settings, options: argparse.Namespace, models: list[str], count: int, host: str, port: int) -> int:
+    with bind(host, port) as alone:  # nobody else is there; the workers then share the port among themselves
+        url, port = url_of(alone), alone.getsockname()[1]
+    _log_to_stderr()
+    command = [sys.executable, "-m", "zebra_serving", "--alias", options.alias, "--host", host, "--workers", str(count)]
+    command += [part for model in models for part in ("--model", model)]
+    command += ["--project", str(settings.project_dir), "--profile", settings.profile]
+    herald = Herald(settings.home, models, options.alias, url)
+    # What runs has its grace, and capture its own few seconds to write what waits.
+    return Supervisor(command, (host, port), count, figures_of(settings.home), herald, GRACE_S + 15).run()
+
+
+def _say(model: str, version: str | None) -> None:
+    """A worker's word to its supervisor."""
+    with contextlib.suppress(OSError):
+        sys.stdout.write(json.dumps({"model": model, "version": version}) + "\n")
+        sys.stdout.flush()
+
+
+def _models(settings: Settings, named: list[str] | None) -> list[str]:
+    """The models named, or all of the project; a misspelt one is caught where the project's files are at hand.
 
     Raises:
         UsageError: not a legal name.
-        NotFound: the project declares models, and not this one.
+        NotFound: the project declares models, and not this one; or none at all.
     """
-    check_name(model, "model")
     known = sorted(path.parent.name for path in settings.models_dir.glob("*/model.yaml"))
-    if known and model not in known:
-        raise NotFound(f"No model '{model}' in {settings.models_dir}.{did_you_mean(model, known)}", fix=f"--model {known[0]}")
+    for model in named or ():
+        check_name(model, "model")
+        if known and model not in known:
+            raise NotFound(f"No model '{model}' in {settings.models_dir}.{did_you_mean(model, known)}", fix=f"--model {known[0]}")
+    if not (named or known):
+        raise NotFound(f"There are no models in {settings.models_dir}.", fix="mlops init my-model, or --model NAME")
+    return list(dict.fromkeys(named or known))
 
 
 def _settle_memory() -> None:

@@ -41,15 +41,19 @@ class AliasWatch:
         self.unknown: str | None = "not looked yet"
         self._registry, self._current, self._metrics, self._interval_s = registry, current, metrics, interval_s
         self._suspected: tuple[str | None, str] | None = None
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="alias-watch", daemon=True)
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
+        """Begin to look, also after `stop`."""
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(self._ended,), name="alias-watch", daemon=True)
         self._thread.start()
 
-    def stop(self) -> None:
-        self._stopping.set()
-        self._thread.join(1.0)
+    def stop(self, patience_s: float = 1.0) -> None:
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join(patience_s)
 
     def look(self) -> None:
         """Compare once."""
@@ -74,6 +78,6 @@ class AliasWatch:
         self._suspected = difference
         self._metrics.alias_drift.set(self.drift is not None)
 
-    def _run(self) -> None:
-        while not self._stopping.wait(self._interval_s):
+    def _run(self, ended: threading.Event) -> None:
+        while not ended.wait(self._interval_s):
             self.look()

@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
@@ -21,6 +22,7 @@ from zebra_assets.contracts.ports import EventStore, Ledger, Records
 from zebra_assets.contracts.route import Routes
 from zebra_assets.contracts.sketch import Sketches
 from zebra_assets.settings import Settings
+from zebra_serving.dataplane import PATIENCE_S
 from zebra_serving.deployment import Deployment, Ports
 from zebra_serving.doors.akerbp import AkerbpDoor
 from zebra_serving.doors.mlflow_scoring import MlflowDoor
@@ -28,8 +30,10 @@ from zebra_serving.doors.native import NativeDoor
 from zebra_serving.doors.open_inference import OpenInferenceDoor
 from zebra_serving.doors.wire import Door
 from zebra_serving.fetch import LightSource, Source
+from zebra_serving.figures import Figures
 from zebra_serving.fleet import Fleet
 from zebra_serving.guard import Guard
+from zebra_serving.metrics import collected, page_of
 from zebra_serving.problems import answer_to
 from zebra_serving.routes import control_app
 from zebra_serving.served import Served
@@ -122,14 +126,18 @@ def create_app(
     sketches: Sketches | None = None,
     routes: Routes | None = None,
     on_settled: Callable[[str, Served | None], None] = lambda model, served: None,
+    workers: int = 1,
+    figures: tuple[Path, str] | None = None,
 ) -> App:
     """Compose a server for one alias of one or several models; nothing runs until the application's lifespan starts.
 
     Args:
-        model: the first is the default, meant where a request names none.
+        model: the first is the default, meant where a request names none and loaded at start; the others with their first request.
         host: where it will be bound, default `settings.serving_host`; decides which Host headers are accepted.
         ledger, registry, events, records, sketches, routes: default the real ones of ``settings``.
         on_settled: see `Deployment`.
+        workers: processes of the server that this is one of.
+        figures: where those put their figures, and what this one is called there; see `Figures`.
 
     Raises:
         UsageError, SpecInvalid: see `Deployment`.
@@ -144,21 +152,31 @@ def create_app(
         reachable=StateFile(settings.state).check,
     )
     models = dict.fromkeys([model] if isinstance(model, str) else model)
-    fleet = Fleet(Deployment(settings, name, alias, ports, on_settled) for name in models)
+    deployments = (Deployment(settings, name, alias, ports, on_settled, lazy=i > 0, workers=workers) for i, name in enumerate(models))
+    fleet = Fleet(deployments, settings.serving_memory_bytes)
 
     tracing = _tracing(settings, fleet)
+    own = collected({one.model: one.metrics for one in fleet})
+    shared = Figures(*figures, own) if figures else None
 
     @asynccontextmanager
     async def lifespan(control: FastAPI) -> AsyncIterator[None]:
         fleet.start()
+        if shared is not None:
+            shared.start()
+            # Connections wait in the worker's socket until it can answer; elsewhere they would be told that it cannot yet.
+            await fleet.default.settled(PATIENCE_S)
         yield
         fleet.stop()
+        if shared is not None:
+            shared.stop()
         if tracing is not None:
             tracing.close()
 
     doors: list[Door] = [NativeDoor(fleet), OpenInferenceDoor(fleet), MlflowDoor(fleet), AkerbpDoor(fleet)]
     guard = Guard(host or settings.serving_host, settings)
-    return App(control_app(fleet, guard, lifespan), doors, guard, fleet, tracing)
+    control = control_app(fleet, guard, lifespan, shared.page if shared else lambda: page_of(own))
+    return App(control, doors, guard, fleet, tracing)
 
 
 def _tracing(settings: Settings, fleet: Fleet) -> "Tracing | None":

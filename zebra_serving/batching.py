@@ -41,12 +41,16 @@ class Job:
 
 
 class Batcher:
-    """The queue and its worker, which is started with the first request."""
+    """The queue and its worker, which is started with the first request, also with the first one after `close`.
 
-    def __init__(self, capture: Capture, metrics: Metrics) -> None:
-        self._capture, self._metrics = capture, metrics
+    Attributes:
+        waiting: requests in the queue or with the worker.
+    """
+
+    def __init__(self, capture: Capture, metrics: Metrics, max_waiting: int = MAX_WAITING) -> None:
+        self._capture, self._metrics, self._max = capture, metrics, max_waiting
         self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._waiting = 0
+        self.waiting = 0
         self._thread: threading.Thread | None = None
 
     async def answer(
@@ -57,26 +61,27 @@ class Batcher:
         Raises:
             Overloaded: too many wait already, or this one waited longer than ``patience_s``.
         """
-        if self._waiting >= MAX_WAITING:
-            raise Overloaded(f"{self._waiting} requests are waiting already.", fix="ask again in a second, or more slowly")
+        if self.waiting >= self._max:
+            raise overloaded(self.waiting)
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="predict", daemon=True)
             self._thread.start()
         job = Job(served, read, write, request_id, time.monotonic() + patience_s, asyncio.get_running_loop().create_future())
-        self._waiting += 1
+        self.waiting += 1
         self._queue.put(job)
         try:
             return await asyncio.wait_for(job.future, patience_s)
         except TimeoutError:
-            raise _late(patience_s) from None
+            raise late(patience_s) from None
         finally:
-            self._waiting -= 1
+            self.waiting -= 1
 
-    def close(self) -> None:
-        """Answer what is queued, then end."""
+    def close(self, patience_s: float = 10.0) -> None:
+        """Answer what is queued, then end; wait for that, but no longer than ``patience_s``."""
         if self._thread is not None:
             self._queue.put(None)
-            self._thread.join(10.0)
+            self._thread.join(patience_s)
+            self._thread = None
 
     def _run(self) -> None:
         while (job := self._queue.get()) is not None:
@@ -98,7 +103,7 @@ class Batcher:
     def _work(self, jobs: list[Job]) -> None:
         for job in jobs:
             if time.monotonic() > job.deadline or job.future.cancelled():
-                job.answer = _late(0.0)
+                job.answer = late(0.0)
                 continue
             try:
                 began = time.perf_counter()
@@ -174,9 +179,15 @@ def _settle(jobs: list[Job]) -> None:
         if isinstance(job.answer, bytes):
             job.future.set_result(job.answer)
         else:
-            job.future.set_exception(job.answer or _late(0.0))
+            job.future.set_exception(job.answer or late(0.0))
 
 
-def _late(patience_s: float) -> Overloaded:
+def overloaded(waiting: int) -> Overloaded:
+    """Too many wait already."""
+    return Overloaded(f"{waiting} requests are waiting already.", fix="ask again in a second, or more slowly")
+
+
+def late(patience_s: float) -> Overloaded:
+    """It took too long; 0 for somebody who has gone anyway."""
     waited = f" within {patience_s:g} s" if patience_s else " in time"
     return Overloaded(f"The model could not answer{waited}.", fix="ask again in a second, or more slowly")

@@ -4,17 +4,14 @@ A door hands in how to read its protocol and how to write the answer; which vers
 what is captured is decided here. Knows nothing of HTTP, files or the ledger.
 """
 
-import asyncio
-import os
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Mapping
 
 from zebra_serving.answer import Answer, predict
-from zebra_serving.batching import MAX_WAITING, Batcher
+from zebra_serving.apart import Apart
+from zebra_serving.batching import Batcher
 from zebra_serving.capture import Capture
 from zebra_serving.metrics import Metrics
-from zebra_serving.problems import NotReady, Overloaded
 from zebra_serving.rows import Rows
 from zebra_serving.served import Served
 
@@ -34,24 +31,37 @@ class DataPlane:
 
     Args:
         choose: request headers -> the version that answers; None while there is none.
-        not_ready: the reason to give while there is none.
+        absent: waits that many seconds for a version, where it pays to wait; raises `NotReady`.
+        workers: threads for large requests and models that are slow.
+        max_waiting: requests that may wait for the model; one more is refused.
+
+    Attributes:
+        used_at: monotonic seconds of the last request.
     """
 
     def __init__(
-        self, choose: Callable[[Headers], Served | None], not_ready: Callable[[], NotReady], capture: Capture, metrics: Metrics
+        self,
+        choose: Callable[[Headers], Served | None],
+        absent: Callable[[Headers, float], Awaitable[Served]],
+        capture: Capture,
+        metrics: Metrics,
+        *,
+        workers: int,
+        max_waiting: int,
     ) -> None:
-        self._choose, self._not_ready = choose, not_ready
+        self._choose, self._absent = choose, absent
+        self.used_at = 0.0
         self._capture, self._metrics = capture, metrics
-        self._batcher = Batcher(capture, metrics)
-        self._pool = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1), thread_name_prefix="predict")
-        self._waiting = 0
+        self._batcher, self._apart = Batcher(capture, metrics, max_waiting), Apart(workers, max_waiting)
 
-    def serving(self, headers: Headers = NO_HEADERS) -> Served:
-        """The version that answers a request with these headers. Raises `NotReady`."""
-        served = self._choose(headers)
-        if served is None:
-            raise self._not_ready()
-        return served
+    async def serving(self, headers: Headers = NO_HEADERS, patience_s: float = PATIENCE_S) -> Served:
+        """The version that answers a request with these headers, once there is one. Raises `NotReady`."""
+        return self._choose(headers) or await self._absent(headers, patience_s)
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a thread or are with one; those answered in the event loop never are, between its turns."""
+        return self._batcher.waiting + self._apart.waiting
 
     async def answer(
         self,
@@ -77,24 +87,21 @@ class DataPlane:
         Raises:
             NotReady, Overloaded, InputInvalid, ModelFailed, and whatever ``read`` raises.
         """
-        served = self.serving(headers)
+        served = self._choose(headers)
+        if served is None:
+            served = await self._absent(headers, patience_s)
+        self.used_at = time.monotonic()
         if served.model.quick and served.call_s is not None and served.call_s < INLINE_S and size <= INLINE_BYTES:
             return self._work(served, read, write, request_id)
         if not served.model.quick and size <= BATCH_BYTES:
             return await self._batcher.answer(served, read, write, request_id, patience_s)
-        if self._waiting >= MAX_WAITING:
-            raise Overloaded(f"{self._waiting} requests are waiting already.", fix="ask again in a second, or more slowly")
-        self._waiting += 1
-        try:
-            loop, now = asyncio.get_running_loop(), time.perf_counter()
-            return await loop.run_in_executor(self._pool, self._timed, served, read, write, request_id, now, 1)
-        finally:
-            self._waiting -= 1
+        arrived = time.perf_counter()
+        return await self._apart.answer(lambda: self._timed(served, read, write, request_id, arrived, 1), patience_s)
 
-    def close(self) -> None:
-        """Let the running predictions end."""
-        self._batcher.close()
-        self._pool.shutdown(wait=True)
+    def close(self, wait: bool = True) -> None:
+        """End the threads: let the running predictions end, and wait for that if asked to. The next request starts new ones."""
+        self._batcher.close(10.0 if wait else 0.0)
+        self._apart.close(wait)
 
     def _work(self, served: Served, read: Callable[[Served], Rows], write: Callable[[Answer], bytes], request_id: str | None) -> bytes:
         if (times := self._metrics.stages.due(request_id)) is not None:

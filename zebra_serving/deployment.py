@@ -7,8 +7,11 @@
 Knows no protocol and no other model: doors and routes get here through the `Fleet`, which `app` composes.
 """
 
+import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -35,6 +38,8 @@ from zebra_serving.served import Served
 from zebra_serving.staging import Staging
 
 log = logging.getLogger(__name__)
+
+ASLEEP = "The model is loaded with its first request."
 
 
 @dataclass(frozen=True)
@@ -75,11 +80,17 @@ class InForce:
 class Deployment:
     """A model's versions from the ledger to the answer.
 
+    Asleep until `wake`: it costs nothing then, and the ledger is not asked. A lazy one is woken by its first request.
+
     Args:
         on_settled: see `Loader`; called with the model's name, too.
+        lazy: whether a request wakes it and waits for it; otherwise whoever composes the server does, and requests are refused
+            until a version is there.
+        workers: processes that share the limit on recorded events.
 
     Attributes:
-        chooser: may be replaced before `start`.
+        chooser: may be replaced before `wake`.
+        changed: called after each change of version, in the loader's thread.
 
     Raises:
         UsageError: not a legal model or alias name.
@@ -87,18 +98,29 @@ class Deployment:
     """
 
     def __init__(
-        self, settings: Settings, model: str, alias: str, ports: Ports, on_settled: Callable[[str, Served | None], None] = lambda m, s: None
+        self,
+        settings: Settings,
+        model: str,
+        alias: str,
+        ports: Ports,
+        on_settled: Callable[[str, Served | None], None] = lambda model, served: None,
+        *,
+        lazy: bool = False,
+        workers: int = 1,
     ) -> None:
         check_name(model, "model")
         check_name(alias, "alias")
-        self.model, self.alias, self.metrics = model, alias, Metrics()
+        self.model, self.alias, self.lazy, self.metrics = model, alias, lazy, Metrics()
+        self.asleep = True
+        self.changed: Callable[[], None] = lambda: None
+        self._told, self._settled, self._comers, self._capturing = on_settled, Future[None](), 0, False
         spec = _spec(settings, model)
         serving = settings.home / "serving"
         self.capture = Capture(
             ports.events,
             self.metrics,
             # Without model.yaml nobody knows which columns are sensitive: nothing is recorded, and /metrics counts it as sampled out.
-            Recording.of(spec, settings) if spec else Recording(),
+            Recording.of(spec, settings).shared_by(workers) if spec else Recording(),
             sketches=ports.sketches if spec else None,
             reachable=ports.reachable,
         )
@@ -113,8 +135,10 @@ class Deployment:
             interval_s=settings.reload_interval_s,
             metrics=self.metrics,
             reachable=ports.reachable,
-            on_settled=lambda served: on_settled(model, served),
+            on_settled=self._changed,
         )
+        if lazy:
+            self.loader.sleep(ASLEEP)
         self.watch = AliasWatch(ports.registry, lambda: self.loader.current, self.metrics, interval_s=10 * settings.reload_interval_s)
         self.chooser: Chooser = InForce(self.loader)
         self.router = Router(
@@ -127,16 +151,49 @@ class Deployment:
             reachable=ports.reachable,
         )
         self.metrics.registry.register(RouteFigures(self.router))
-        self.plane = RoutedPlane(self.router, self.choose, self.loader.not_ready, self.capture, self.metrics)
+        self.plane = RoutedPlane(
+            self.router,
+            self.choose,
+            self._awaken,
+            self.capture,
+            self.metrics,
+            workers=settings.serving_threads,
+            max_waiting=settings.serving_queue,
+        )
+        self.metrics.weight.set_function(lambda: self.weight)
 
     def choose(self, headers: Mapping[bytes, bytes]) -> Served | None:
         """The version that answers a request with these headers; None while there is none."""
         return headers.served if type(headers) is Chosen else self.chooser.choose(headers)
 
-    def start(self) -> None:
-        """Begin to follow the ledger."""
-        for part in (self.capture, self.loader, self.watch, self.router):
+    @property
+    def weight(self) -> int:
+        """Bytes of all versions in memory, those of a route too; see `weight`."""
+        return self.loader.weight + self.router.weight
+
+    @property
+    def busy(self) -> bool:
+        """Whether requests are under way, or wait for a version."""
+        return bool(self.plane.waiting or self._comers)
+
+    def wake(self) -> None:
+        """Begin to follow the ledger. In the event loop only, as `sleep` is."""
+        if not self.asleep:
+            return
+        self.asleep, self._settled = False, Future()
+        if not self._capturing:
+            self.capture.start()
+            self._capturing = True
+        for part in (self.loader, self.watch, self.router):
             part.start()
+
+    def sleep(self) -> None:
+        """Forget the versions and end the threads, without waiting; what was captured goes on being written."""
+        self.asleep = True
+        self.watch.stop(0.0)
+        self.loader.sleep(ASLEEP)
+        self.router.sleep()
+        self.plane.close(wait=False)
 
     def stop(self) -> None:
         """Let the running predictions end and write what was captured."""
@@ -144,7 +201,42 @@ class Deployment:
         self.loader.stop()
         self.plane.close()
         self.router.stop()
-        self.capture.stop()
+        if self._capturing:
+            self.capture.stop()
+
+    async def settled(self, patience_s: float) -> bool:
+        """Wait until it is known what there is to serve, since the last `wake`; whether it is by now."""
+        try:
+            await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(self._settled)), patience_s)
+        except TimeoutError:
+            return False
+        return True
+
+    async def _awaken(self, headers: Mapping[bytes, bytes], patience_s: float) -> Served:
+        """The version that answers, as soon as there is one: requests that come together wait for one load.
+
+        Raises:
+            NotReady: there is nothing to load, or it takes longer than ``patience_s``.
+        """
+        until = time.monotonic() + patience_s
+        self._comers += 1  # whoever waits keeps the model from being put to sleep again
+        try:
+            while (served := self.choose(headers)) is None:
+                if self.lazy and self.asleep:
+                    self.wake()
+                elif not self.lazy or self._settled.done():
+                    raise self.loader.not_ready()
+                if not await self.settled(until - time.monotonic()):
+                    raise self.loader.not_ready()
+            return served
+        finally:
+            self._comers -= 1
+
+    def _changed(self, served: Served | None) -> None:
+        if not self._settled.done():
+            self._settled.set_result(None)
+        self._told(self.model, served)
+        self.changed()
 
 
 def _spec(settings: Settings, model: str) -> ModelSpec | None:

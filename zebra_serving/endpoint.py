@@ -10,8 +10,12 @@ from zebra_assets.errors import Unavailable, UsageError
 from zebra_serving.files import write_atomically
 
 
-def bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int, *, shared: bool = False, backlog: int = 1) -> socket.socket:
     """A listening-to-be socket on exactly this address; port 0 picks a free one.
+
+    Args:
+        shared: whether further sockets of this user may be bound there, to which the kernel deals connections.
+        backlog: 1 suffices where uvicorn soon listens again with its own.
 
     Raises:
         Unavailable: the port is taken.
@@ -23,9 +27,11 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise UsageError(f"'{host}' is no address of this machine: {error.strerror}.", fix="--host 127.0.0.1") from error
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shared:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         sock.bind(address)
-        sock.listen(1)  # a second server in the same moment is refused here, not later; uvicorn listens again with its own backlog
+        sock.listen(backlog)  # a second server in the same moment is refused here, not later
     except OSError as error:
         sock.close()
         if error.errno == errno.EADDRINUSE:

@@ -1,6 +1,9 @@
-"""Small files that are either as before or complete."""
+"""Small files that are either as before or complete, and locks between processes."""
 
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 
@@ -13,3 +16,16 @@ def write_atomically(path: Path, data: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     scratch.replace(path)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """One process and thread at a time; the file stays, the lock goes with whoever held it, however that ends.
+
+    Where the file cannot be written there is no lock, as there is nothing that two could write.
+    """
+    with ExitStack() as held:
+        with suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            fcntl.flock(held.enter_context(path.open("ab")), fcntl.LOCK_EX)
+        yield

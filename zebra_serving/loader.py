@@ -91,8 +91,9 @@ class Loader:
         self.standing = Standing()
         self._ledger, self._staging, self._last_good, self._reachable = ledger, staging, last_good, reachable
         self._interval_s, self._metrics, self._on_settled = interval_s, metrics, on_settled
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="loader", daemon=True)
+        self._lock = threading.Lock()
+        self._ended = threading.Event()  # of the life that goes on; the next one has its own
+        self._thread: threading.Thread | None = None
         metrics.ledger_age.set_function(lambda: self.ledger_age_s or 0.0)
 
     @property
@@ -106,13 +107,34 @@ class Loader:
         reason, fix = self.standing.waiting
         return NotReady(reason, fix=fix)
 
+    @property
+    def weight(self) -> int:
+        """Bytes of the versions in memory."""
+        return sum(served.weight for served in (self.current, self.previous) if served is not None)
+
     def start(self) -> None:
+        """Begin to follow the ledger, also after `sleep`."""
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(self._ended,), name="loader", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        self._stopping.set()
+        self._ended.set()
         # A download that hangs must not hold the process: the thread is a daemon and leaves nothing half-visible.
-        self._thread.join(2.0)
+        if self._thread is not None:
+            self._thread.join(2.0)
+
+    def sleep(self, waiting: str) -> None:
+        """Stop without waiting and forget the versions; requests in flight keep theirs. ``waiting`` is said until `start`."""
+        with self._lock:
+            self._ended.set()
+            self.current = self.previous = None
+            self.standing = Standing(waiting=(waiting, None))
+        self._metrics.serving(None)
+
+    def cool(self) -> None:
+        """Forget the version that is kept for a rollback."""
+        self.previous = None
 
     def poll(self) -> None:
         """Ask the ledger once and do what it says. Never raises: what went wrong is kept in `standing`."""
@@ -132,27 +154,28 @@ class Loader:
             fix = f"mlops promote {self.model} --to {self.alias}"
             self.standing = replace(self.standing, waiting=(f"Nothing is promoted to '{self.alias}' of '{self.model}' yet.", fix))
 
-    def _run(self) -> None:
+    def _run(self, ended: threading.Event) -> None:
         self.poll()
         self._on_settled(self.current)
-        while not self._stopping.wait(self._interval_s):
+        while not ended.wait(self._interval_s):
             before = self.current
             self.poll()
-            if self.current is not before:
+            if self.current is not before and not ended.is_set():
                 self._on_settled(self.current)
 
     def _follow(self, head: Promotion) -> None:
-        current, failure = self.current, self.standing.failure
+        current, previous, failure = self.current, self.previous, self.standing.failure
         if current is not None and current.is_version_of(head):
             if head.seq != current.promotion.seq:  # moved away and back between two polls
                 self.current = replace(current, promotion=head)
             self.standing = replace(self.standing, failure=None)
-        elif self.previous is not None and self.previous.is_version_of(head):
-            self._swap(replace(self.previous, promotion=head))
+        elif previous is not None and previous.is_version_of(head):
+            self._swap(replace(previous, promotion=head), self._ended)
         elif failure is None or failure.seq != head.seq or time.monotonic() >= failure.retry_at:
             self._try(head, failure)
 
     def _try(self, head: Promotion, failure: Failure | None) -> None:
+        ended = self._ended
         try:
             candidate = self._staging.prepare(head)
         except Exception as cause:
@@ -165,11 +188,14 @@ class Loader:
             self._metrics.reload_failures.labels(error.reason).inc()
             log.error("version %s not taken (%s, attempt %d): %s", head.version, error.reason, attempts, error.message)
         else:
-            self._swap(candidate)
+            self._swap(candidate, ended)
 
-    def _swap(self, served: Served) -> None:
-        self.previous, self.current = self.current, served
-        self.standing = replace(self.standing, failure=None)
+    def _swap(self, served: Served, ended: threading.Event) -> None:
+        with self._lock:
+            if ended.is_set():  # put to sleep while this version was prepared
+                return
+            self.previous, self.current = self.current, served
+            self.standing = replace(self.standing, failure=None)
         self._metrics.reloads.inc()
         self._metrics.serving(served.promotion)
         log.info("version %s of %s serves as %s", served.promotion.version, self.model, self.alias)

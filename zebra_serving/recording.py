@@ -6,7 +6,7 @@ two columns does not, and whoever lacks the key cannot try the few values that a
 """
 
 import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from zebra_assets.contracts.model_spec import ModelSpec
@@ -55,6 +55,10 @@ class Recording:
             hashed,
             _key(settings) if hashed else b"",
         )
+
+    def shared_by(self, workers: int) -> "Recording":
+        """One worker's part of the limit."""
+        return replace(self, per_second=self.per_second / workers) if self.per_second else self
 
     def shows(self, column: str) -> bool:
         """Whether a column may be recorded, in whatever form."""

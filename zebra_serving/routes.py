@@ -1,6 +1,7 @@
 """What people and probes ask: /health, /ready, /model, /models, /metrics, and a page that lists them. Off the hot path: plain FastAPI."""
 
 import html
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +15,7 @@ from zebra_serving.deployment import Deployment
 from zebra_serving.description import describe
 from zebra_serving.fleet import Fleet
 from zebra_serving.guard import Guard
-from zebra_serving.loader import Failure
+from zebra_serving.loader import Failure, Loader
 from zebra_serving.problems import MethodNotAllowed, NoSuchPath, answer_to
 from zebra_serving.routing.figures import RouteView
 from zebra_serving.routing.figures import view as view_of
@@ -76,16 +77,21 @@ class ModelView(BaseModel):
     keys: list[str] = []
     metrics: dict[str, float] = {}
     previous_version: str | None = None
+    memory_bytes: int = 0
     last_reload_failure: ReloadFailure | None = None
     alias_drift: Drift | None = None
     alias_unknown: str | None = None
     route: RouteView | None = None
 
 
-def control_app(fleet: Fleet, guard: Guard, lifespan: Any) -> FastAPI:
-    """The control routes as an application of their own; `app` mounts the doors beside it."""
+def control_app(fleet: Fleet, guard: Guard, lifespan: Any, metrics: Callable[[], tuple[bytes, str]]) -> FastAPI:
+    """The control routes as an application of their own; `app` mounts the doors beside it.
+
+    Args:
+        metrics: the page of /metrics and its content type.
+    """
     default = fleet.default
-    loader, metrics = default.loader, default.metrics
+    loader = default.loader
     # FastAPI's docs pages fetch their scripts from a CDN and stay blank without one; `/` is ours and needs nothing.
     app = FastAPI(title=f"{loader.model} ({loader.alias})", docs_url=None, redoc_url=None, lifespan=lifespan)
 
@@ -95,14 +101,7 @@ def control_app(fleet: Fleet, guard: Guard, lifespan: Any) -> FastAPI:
 
     @app.get("/ready", summary="Can it predict", responses={503: {"description": "nothing is loaded; the reason and what to do"}})
     async def ready() -> Ready:
-        served, standing = loader.current, loader.standing
-        if served is None:
-            raise loader.not_ready()
-        age = loader.ledger_age_s
-        return Ready(
-            model=loader.model, version=served.promotion.version, ledger_age_s=None if age is None else round(age, 3),
-            stale_since=standing.stale_since, stale_reason=standing.stale_reason,
-        )  # fmt: skip
+        return _ready(loader)
 
     @app.get("/model", summary="Which version serves")
     async def model() -> ModelView:
@@ -112,6 +111,12 @@ def control_app(fleet: Fleet, guard: Guard, lifespan: Any) -> FastAPI:
     async def models() -> list[ModelView]:
         return [_view(one) for one in fleet]
 
+    absent = {404: {"description": "another name"}, 503: {"description": "nothing is loaded; the reason and what to do"}}
+
+    @app.get("/models/{name}/ready", summary="Can a model predict", responses=absent)
+    async def named_ready(name: str) -> Ready:
+        return _ready(fleet[name].loader)
+
     @app.get("/models/{name}", summary="Which version of a model serves", responses={404: {"description": "another name"}})
     async def named(name: str) -> ModelView:
         one = fleet[name]
@@ -119,7 +124,7 @@ def control_app(fleet: Fleet, guard: Guard, lifespan: Any) -> FastAPI:
 
     @app.get("/metrics", summary="Prometheus metrics", response_class=Response)
     def figures() -> Response:
-        page, kind = metrics.page()
+        page, kind = metrics()
         return Response(page, media_type=kind)
 
     @app.get("/", include_in_schema=False)
@@ -143,13 +148,24 @@ def control_app(fleet: Fleet, guard: Guard, lifespan: Any) -> FastAPI:
     return app
 
 
+def _ready(loader: Loader) -> Ready:
+    served, standing = loader.current, loader.standing
+    if served is None:
+        raise loader.not_ready()
+    age = loader.ledger_age_s
+    return Ready(
+        model=loader.model, version=served.promotion.version, ledger_age_s=None if age is None else round(age, 3),
+        stale_since=standing.stale_since, stale_reason=standing.stale_reason,
+    )  # fmt: skip
+
+
 def _view(one: Deployment) -> ModelView:
     loader, watch = one.loader, one.watch
     served, previous, failure = loader.current, loader.previous, loader.standing.failure
     view = ModelView(
         name=loader.model, alias=loader.alias, version=None, last_reload_failure=_failure(failure) if failure else None,
         alias_drift=Drift(**vars(watch.drift)) if watch.drift else None, alias_unknown=watch.unknown,
-        previous_version=previous.promotion.version if previous else None, route=view_of(one.router),
+        previous_version=previous.promotion.version if previous else None, memory_bytes=one.weight, route=view_of(one.router),
     )  # fmt: skip
     if served is None:
         return view

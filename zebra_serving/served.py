@@ -105,6 +105,7 @@ class Served:
         outputs: V2 datatype of a label, and whether there are scores.
         checked: how the form was compared with scikit-learn's own answers.
         refused: quicker forms that were not taken, each with the reason.
+        weight: bytes of memory, see `weight`.
     """
 
     promotion: Promotion
@@ -117,6 +118,7 @@ class Served:
     outputs: tuple[str, bool] = ("BYTES", False)
     checked: str = ""
     refused: Mapping[str, str] = field(default_factory=dict)
+    weight: int = 0
 
     def is_version_of(self, promotion: Promotion) -> bool:
         """Whether ``promotion`` names these very bytes."""

@@ -21,6 +21,7 @@ from zebra_serving.compile.form import Golden
 from zebra_serving.compile.workshop import Workshop, differs
 from zebra_serving.examples import EXAMPLE, request_of
 from zebra_serving.fetch import Source
+from zebra_serving.files import locked
 from zebra_serving.problems import InputInvalid
 from zebra_serving.rows import Rows
 from zebra_serving.served import Served, datatype_of
@@ -65,6 +66,11 @@ class Staging:
             BadCandidate: it must not serve, with the reason.
         """
         folder = safe_join(self._cache, promotion.model, f"{promotion.version}-{promotion.model_digest[:12]}")
+        # Several servers and workers share the folders: the first one downloads, the others find what it has left.
+        with locked(folder.parent.with_name(f".{promotion.model}.lock")):
+            return self._prepare(promotion, folder)
+
+    def _prepare(self, promotion: Promotion, folder: Path) -> Served:
         cached = folder.is_dir()
         if not cached:
             self._download(promotion, folder)
@@ -108,6 +114,7 @@ class Staging:
             metrics=self._figures(promotion),
             checked=made.checked,
             refused=made.refused,
+            weight=made.weight,
         )
         try:
             return self._self_test(served, folder / EXAMPLE, made.golden)

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from tests.serving.conftest import Bench, rows
-from zebra_serving import batching
 from zebra_serving.batching import Batcher
 from zebra_serving.capture import Capture
 from zebra_serving.metrics import Metrics
@@ -93,9 +92,9 @@ def test_one_requests_bad_row_fails_that_request_only(parts: Any) -> None:
     assert isinstance(found[2], InputInvalid) and all(isinstance(f, bytes) for f in (found[0], found[1], found[3]))
 
 
-def test_a_full_queue_refuses_at_once_and_says_when_to_return(parts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    served, slow, batcher, _ = parts
-    monkeypatch.setattr(batching, "MAX_WAITING", 3)
+def test_a_full_queue_refuses_at_once_and_says_when_to_return(parts: Any, bench: Bench) -> None:
+    served, slow, _, metrics = parts
+    batcher = Batcher(Capture(bench.events, metrics), metrics, max_waiting=3)
     found = asyncio.run(gathered(slow, *(ask(batcher, served, t) for t in range(5))))
     refused = [f for f in found if isinstance(f, Overloaded)]
     assert len(refused) == 2 and refused[0].retry_after_s == 1 and sum(slow.calls) == 3

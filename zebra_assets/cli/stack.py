@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,22 +82,26 @@ def down(call: Call, lite: bool) -> None:
 
 
 @verb()
-@click.argument("model", type=Name("model"))
+@click.argument("models", metavar="MODEL…", type=Name("model"), nargs=-1)
+@click.option("--all", "every", is_flag=True, help="Serve every model of the project.")
 @click.option("--alias", type=Name("alias"), default="prod", show_default=True, help="prod or staging.")
 @click.option("--host", help="Default: the setting serving_host (127.0.0.1).")
 @click.option("--port", type=click.IntRange(0, 65535), help="Default: the setting serving_port (8080); 0 picks a free one.")
-def serve(call: Call, model: str, alias: str, host: str | None, port: int | None) -> None:
-    """Serve the version MODEL's alias names; a promotion is picked up without restart. Ctrl-C stops it."""
+def serve(call: Call, models: tuple[str, ...], every: bool, alias: str, host: str | None, port: int | None) -> None:
+    """Serve the version MODEL's alias names; a promotion is picked up without restart. Ctrl-C stops it.
+
+    Of several models the first is loaded at once and answers at /predict, the others when /models/NAME/predict is asked.
+    """
     from zebra_assets.cli import ports
-    from zebra_assets.control.operations import spec_alias
     from zebra_assets.errors import Conflict
 
     settings = call.settings
-    name = spec_alias(call.parts, model, alias)
+    chosen = _all(call, models, every)
+    alias = _one_alias(call, chosen, alias)
     host, port = host or settings.serving_host, settings.serving_port if port is None else port
     if port and ports.taken(port, host):
-        raise Conflict(f"Port {port} is taken{ports.describe(port)}.", fix=f"mlops serve {model} --port {port + 1}")
-    argv = _serving(settings.project_dir, model, name, host, port)
+        raise Conflict(f"Port {port} is taken{ports.describe(port)}.", fix=f"mlops serve {' '.join(chosen)} --port {port + 1}")
+    argv = _serving(settings.project_dir, chosen, alias, host, port)
     sys.stdout.flush()
     # The server takes this process's place: one pid to watch, and signals reach it directly.
     os.execve(argv[0], argv, {**os.environ, **QUIET, "ZEBRA_PROFILE": settings.profile})  # noqa: S606  argv list, no shell
@@ -182,13 +187,40 @@ def _lite(call: Call, model: str | None, dagster_port: int, mlflow_port: int, se
     wanted.append(Service("dagster", argv, dagster_port, f"{url}/server_info", url, env))
     if model is not None:
         url = f"http://127.0.0.1:{serving_port}"
-        argv = _serving(settings.project_dir, model, spec_alias(call.parts, model, "prod"), "127.0.0.1", serving_port)
+        argv = _serving(settings.project_dir, [model], spec_alias(call.parts, model, "prod"), "127.0.0.1", serving_port)
         wanted.append(Service("serving", argv, serving_port, f"{url}/health", url, env))
     return wanted
 
 
-def _serving(project: Path, model: str, alias: str, host: str, port: int) -> list[str]:
-    argv = [sys.executable, "-m", "zebra_serving", "--model", model, "--alias", alias]
+def _all(call: Call, models: tuple[str, ...], every: bool) -> list[str]:
+    """The models named, or all of the project. `UsageError` where it is neither or both."""
+    from zebra_assets.control import queries
+    from zebra_assets.errors import NotFound, UsageError
+
+    if every == bool(models):
+        raise UsageError("Name the models to serve, or say --all.", fix="mlops serve --all")
+    if models:
+        return list(dict.fromkeys(models))
+    known = [row.name for row in queries.models(call.parts) if not row.problem]
+    if not known:
+        raise NotFound(f"There are no models in {call.settings.models_dir}.", fix="mlops init my-model")
+    return known
+
+
+def _one_alias(call: Call, models: list[str], alias: str) -> str:
+    """What the models' specs call the alias. `UsageError` where they call it differently: a server has one."""
+    from zebra_assets.control.operations import spec_alias
+    from zebra_assets.errors import UsageError
+
+    names = {model: spec_alias(call.parts, model, alias) for model in models}
+    if len(set(names.values())) > 1:
+        said = ", ".join(f"{model}: {name}" for model, name in names.items())
+        raise UsageError(f"The models call the alias {alias} differently: {said}.", fix=f"mlops serve {models[0]}, and one server each")
+    return names[models[0]]
+
+
+def _serving(project: Path, models: Sequence[str], alias: str, host: str, port: int) -> list[str]:
+    argv = [sys.executable, "-m", "zebra_serving", *(part for model in models for part in ("--model", model)), "--alias", alias]
     return [*argv, "--host", host, "--port", str(port), "--project", str(project)]
 
 

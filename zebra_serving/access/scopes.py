@@ -16,6 +16,7 @@ ROUTES: dict[str, frozenset[str]] = {
     "GET /model": READ,
     "GET /models": READ,
     "GET /models/*": READ,
+    "GET /models/*/ready": KNOWN,
     "GET /metrics": READ,
     "GET /openapi.json": READ,
     "GET /": READ,

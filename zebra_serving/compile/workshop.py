@@ -11,35 +11,41 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from zebra_assets.contracts.model_folder import ModelFeature, verify_model_folder
+from zebra_assets.contracts.model_folder import MODEL_FILE, ModelFeature, verify_model_folder
 from zebra_assets.errors import Refused
-from zebra_serving.compile.form import FORM_FILE, NUMPY, ONNX, TOLERANCE, Form, Golden, read_form
+from zebra_serving.compile.form import FORM_FILE, NUMPY, ONNX, PLAIN, TOLERANCE, Form, Golden, read_form
 from zebra_serving.compile.forms import NumpyModel, OnnxModel, Plain
 from zebra_serving.compile.seal import key_at, seal
+from zebra_serving.files import locked
 from zebra_serving.schema import RowSchema
 from zebra_serving.served import Model, Scored
+from zebra_serving.weight import weighed
 
 log = logging.getLogger(__name__)
 
 # The shipped example takes 7 s of CPU; the version in force serves meanwhile.
 TIMEOUT_S = 300
 KEEP = 8
+# What opening a form imports, which is not part of a model's weight.
+_SKLEARN = ("zebra_assets.adapters.model_files", "pandas", "sklearn.compose", "sklearn.pipeline", "skops.io")
+_LIBRARIES = {ONNX: ("onnxruntime",), NUMPY: (*_SKLEARN, "zebra_serving.compile.plan"), PLAIN: _SKLEARN}
 
 
 @dataclass(frozen=True)
 class Made:
-    """A model ready to run, what was compared, and which quicker forms were refused."""
+    """A model ready to run, what was compared, which quicker forms were refused, and its weight in bytes."""
 
     schema: RowSchema
     model: Model
     checked: str
     refused: dict[str, str]
     golden: Golden | None
+    weight: int = 0
 
 
 class Workshop:
@@ -66,17 +72,22 @@ class Workshop:
         if found is None:
             if (self._store / digest).exists():
                 log.warning("the compiled form of %s was made by other versions or changed since, and is made anew", folder.name)
-            why = self._compile(folder, digest, key)
-            found = read_form(self._store / digest, digest, key)
+            with locked(self._store.with_name(f"{self._store.name}.{digest[:12]}.lock")):
+                found = read_form(self._store / digest, digest, key)  # another worker may have made it meanwhile
+                if found is None:
+                    why = self._compile(folder, digest, key)
+                    found = read_form(self._store / digest, digest, key)
         if found is None:
             reason = f"the compiler gave nothing: {why}"
             log.warning("%s is served as scikit-learn: %s", folder.name, reason)
-            return _plain(folder, digest, {ONNX: reason, NUMPY: reason}, schema)
+            refused = {ONNX: reason, NUMPY: reason}
+            return _weighed(lambda: _plain(folder, digest, refused, schema), (folder / MODEL_FILE).stat().st_size, PLAIN)
         form, graph = found
         for name, reason in form.refused.items():
             log.info("%s is not served as %s: %s", folder.name, name, reason)
         (self._store / digest / FORM_FILE).touch()
-        return _made(folder, digest, schema, form, graph)
+        least = (folder / MODEL_FILE).stat().st_size if graph is None else len(graph)
+        return _weighed(lambda: _made(folder, digest, schema, form, graph), least, form.form)
 
     def _key(self) -> bytes:
         """What forms are sealed with: kept beside the store, or for as long as this call where it cannot be."""
@@ -138,6 +149,11 @@ def differs(scored: Scored, golden: Golden) -> str | None:
         a == b or (isinstance(b, float) and abs(a - b) <= TOLERANCE * max(1.0, abs(b))) for a, b in zip(said, golden.labels, strict=True)
     ]
     return None if all(exact) else f"its example rows get {said}, not {golden.labels}"
+
+
+def _weighed(make: Callable[[], Made], least: int, form: str) -> Made:
+    made, weight = weighed(make, least, _LIBRARIES[form])
+    return replace(made, weight=weight)
 
 
 def _made(folder: Path, digest: str, schema: RowSchema, form: Form, graph: bytes | None) -> Made:

@@ -60,7 +60,7 @@ class MlflowDoor:
             return
         expect_get(scope)
         if scope["path"] == "/ping":
-            self._plane.serving()
+            await self._plane.serving()
             await send_json(send, b"\n")
         else:
             await send_json(send, _version().encode(), kind=b"text/plain; charset=utf-8")

@@ -48,12 +48,12 @@ class OpenInferenceDoor:
                 await send_json(send, b'{"live":true}')
             case ["health", "ready"]:
                 expect_get(scope)
-                self._fleet.default.plane.serving()
+                await self._fleet.default.plane.serving()
                 await send_json(send, b'{"ready":true}')
             case ["models", name, *rest]:
                 version, action = self._version(scope, rest)
                 plane = self._fleet[name].plane
-                served = _of_version(plane.serving(headers), version)
+                served = _of_version(await plane.serving(headers, patience(headers)), version)
                 if action == "infer":
                     await self._infer(plane, scope, receive, send, headers, request_id, version)
                 else:

@@ -83,18 +83,28 @@ class Router:
         self._fallen: Broken | None = None
         self._away = False
         self._server = secrets.token_hex(4)
-        self._stopping = threading.Event()
+        self._ended = threading.Event()  # of the life that goes on; the next one has its own
         self._thread: threading.Thread | None = None
 
+    @property
+    def weight(self) -> int:
+        """Bytes of the candidates in memory."""
+        return sum(served.weight for served in list(self._loaded.values()))
+
     def start(self) -> None:
-        """Begin to follow the log; also after `stop`."""
-        self._stopping.clear()
-        self._thread = threading.Thread(target=self._run, name="router", daemon=True)
+        """Begin to follow the log, also after `sleep` or `stop`."""
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(self._ended,), name="router", daemon=True)
         self._thread.start()
+
+    def sleep(self) -> None:
+        """End without waiting and forget the candidates; what was seen is kept, and written when the log is followed again."""
+        self._ended.set()
+        self.plan, self._loaded = None, {}
 
     def stop(self) -> None:
         """Write what was seen, let go of the candidates, and end."""
-        self._stopping.set()
+        self._ended.set()
         if self._thread is not None:
             self._thread.join(2.0)
         self.shadow.stop()
@@ -134,9 +144,9 @@ class Router:
         yield from self._past
         yield from self._live()
 
-    def _run(self) -> None:
+    def _run(self, ended: threading.Event) -> None:
         self.poll()
-        while not self._stopping.wait(self._interval_s):
+        while not ended.wait(self._interval_s):
             self.poll()
 
     def _follow(self, head: Route | None) -> None:

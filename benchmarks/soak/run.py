@@ -1,0 +1,240 @@
+"""A server asked without pause while versions come and go: does it keep its memory, its files, its threads and its books?
+
+    python benchmarks/soak/run.py [MINUTES=45] [--connections 16] [--swaps-per-minute 11.2]
+
+One worker, validation, metrics and capture on, three versions in turn, so that each is verified, opened and tested anew. Every ten
+seconds the process is measured; after a fifth of the time as warm-up, a Theil-Sen slope with its 95 % interval says whether it grows.
+The interval takes samples for independent, which memory is not: it is narrower than it should be, so the check errs on the strict
+side. Writes benchmarks/results/soak.{json,md,png} when it runs 45 minutes or more, below .zebraops/bench-soak/ otherwise; exits 1
+when a claim does not hold.
+"""
+
+import argparse
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from benchmarks.serving.stage import Staged, stage
+from zebra_assets.adapters.event_store import SqlEvents
+from zebra_assets.adapters.ledger import SqlLedger
+from zebra_assets.contracts.noun import now
+from zebra_assets.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+FULL_MINUTES = 45.0
+MODEL = "logistic"
+MEASURED = {"rss_mb": "MB", "fds": "files", "threads": "threads"}
+# What may come and go with requests under way and a version being opened.
+WOBBLE = 2
+
+
+@dataclass
+class Soak:
+    """What was seen."""
+
+    minutes: float
+    requests: int = 0
+    failed: int = 0
+    swaps: int = 0
+    samples: list[dict[str, float]] = field(default_factory=list)
+    books: dict[str, float] = field(default_factory=dict)
+    stored: int = 0
+    slopes: dict[str, list[float]] = field(default_factory=dict)
+    claims: dict[str, bool] = field(default_factory=dict)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("minutes", type=float, nargs="?", default=FULL_MINUTES)
+    parser.add_argument("--connections", type=int, default=16)
+    parser.add_argument("--swaps-per-minute", type=float, default=11.2, help="11.2 make 504 in 45 minutes")
+    return parser.parse_args()
+
+
+@contextmanager
+def serving(project: Path, log: Path) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """The server and its address."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("ZEBRA_", "MLFLOW_"))}
+    argv = [sys.executable, "-m", "zebra_serving", "--model", MODEL, "--project", str(project), "--port", "0"]
+    with (
+        log.open("w") as errors,
+        subprocess.Popen(argv, env={**kept, "ZEBRA_RELOAD_INTERVAL_S": "0.2"}, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
+    ):
+        assert process.stdout is not None
+        try:
+            line = process.stdout.readline()
+            if not line.startswith("serving"):
+                raise SystemExit(f"the server did not start, see {log}")
+            yield process, line.split()[-1]
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(60)
+
+
+def soak(project: Path, model: Staged, options: argparse.Namespace, log: Path) -> Soak:
+    """Ask, swap and measure for as long as asked for, then do the books."""
+    found = Soak(options.minutes)
+    body = project / "soak.json"
+    body.write_text(json.dumps(model.rows[0]))
+    over = time.monotonic() + options.minutes * 60
+    with serving(project, log) as (process, base):
+        stop = threading.Event()
+        threads = [
+            threading.Thread(target=_sample, args=(process.pid, found, stop, min(10.0, options.minutes * 2))),
+            threading.Thread(target=_swap, args=(project, model, base, found, stop, 60 / options.swaps_per_minute)),
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            while (left := over - time.monotonic()) > 0:
+                said = _ask(base, body, options.connections, min(60.0, left))
+                found.requests += said["requests"]
+                found.failed += said["failed"]
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
+        found.books = _settled_books(base)
+    found.stored = SqlEvents(Settings(project_dir=project).state).count(MODEL)
+    return found
+
+
+def _ask(base: str, body: Path, connections: int, seconds: float) -> dict[str, Any]:
+    argv = [sys.executable, str(ROOT / "benchmarks" / "serving" / "load.py"), f"{base}/predict", str(body), "application/json"]
+    done = subprocess.run([*argv, str(connections), str(seconds)], capture_output=True, text=True, check=True, timeout=seconds + 120)
+    said: dict[str, Any] = json.loads(done.stdout)
+    return said
+
+
+def _sample(pid: int, found: Soak, stop: threading.Event, every_s: float) -> None:
+    process, began = psutil.Process(pid), time.monotonic()
+    while not stop.wait(every_s):
+        with process.oneshot():
+            found.samples.append(
+                {
+                    "minute": (time.monotonic() - began) / 60,
+                    "rss_mb": process.memory_info().rss / 2**20,
+                    "fds": process.num_fds(),
+                    "threads": process.num_threads(),
+                }
+            )
+
+
+def _swap(project: Path, model: Staged, base: str, found: Soak, stop: threading.Event, every_s: float) -> None:
+    ledger = SqlLedger(Settings(project_dir=project).state)
+    number = 0
+    while not stop.wait(every_s):
+        number += 1
+        head, wanted = ledger.head(MODEL, "prod"), model.versions[number % len(model.versions)]
+        assert head is not None
+        ledger.append(wanted.model_copy(update={"seq": head.seq + 1, "from_version": head.version, "created_at": now()}))
+        until = time.monotonic() + 60
+        while httpx.get(f"{base}/model", timeout=30).json()["version"] != wanted.version:
+            if time.monotonic() > until:
+                return  # one swap too few: the claim fails
+            time.sleep(0.02)
+        found.swaps += 1
+
+
+def _settled_books(base: str) -> dict[str, float]:
+    """What became of each predicted row, once nothing waits to be written."""
+    for _ in range(100):
+        page = httpx.get(f"{base}/metrics", timeout=30).text
+        books = {m[1]: float(m[2]) for m in re.finditer(r'^zebra_events_total\{outcome="(\w+)"\} (\S+)$', page, re.M)}
+        rows = re.search(r"^zebra_rows_total (\S+)$", page, re.M)
+        books["rows"] = float(rows[1]) if rows else 0.0
+        if sum(v for k, v in books.items() if k != "rows") == books["rows"]:
+            break
+        time.sleep(0.1)
+    return books
+
+
+def judge(found: Soak) -> None:
+    """Fit the slopes (per hour, with their 95 % interval) and hold the claims against what was seen."""
+    from scipy.stats import theilslopes
+
+    steady = [one for one in found.samples if one["minute"] > found.minutes / 5]
+    hours = [one["minute"] / 60 for one in steady]
+    for name in MEASURED:
+        slope = theilslopes([one[name] for one in steady], hours, 0.95)
+        found.slopes[name] = [float(slope.slope), float(slope.low_slope), float(slope.high_slope)]
+    books, share = found.books, found.minutes / FULL_MINUTES
+    low = found.slopes["rss_mb"][1]
+    found.claims = {
+        f"at least {round(5e6 * share):,} requests": found.requests >= 5e6 * share,
+        f"at least {round(500 * share)} swaps": found.swaps >= int(500 * share),
+        "no request failed": found.failed == 0,
+        "memory does not grow: the slope's interval reaches 0": low <= 0,
+        "captured + sampled out = served, nothing dropped or lost": books["captured"] + books["sampled_out"] == books["rows"],
+        "every captured event is in the store": found.stored == books["captured"],
+    }
+    for name in ("fds", "threads"):
+        values = [one[name] for one in steady]
+        third = len(values) // 3
+        moved = abs(sorted(values[-third:])[third // 2] - sorted(values[:third])[third // 2]) if third else 0
+        found.claims[f"{name}: the last third's median is within {WOBBLE} of the first's"] = moved <= WOBBLE
+
+
+def report(found: Soak, folder: Path) -> str:
+    """Write soak.json, soak.md and soak.png; the text of soak.md."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "soak.json").write_text(json.dumps(asdict(found), indent=1) + "\n")
+    lines = ["# Soak", "", f"{found.minutes:g} minutes, {found.requests:,} requests, {found.swaps} swaps, {found.failed} failed.", ""]
+    lines += ["| claim | holds |", "|---|---|", *(f"| {claim} | {'yes' if held else '**no**'} |" for claim, held in found.claims.items())]
+    lines += ["", "| after warm-up | first | last | slope per hour | 95 % interval |", "|---|---|---|---|---|"]
+    for name, unit in MEASURED.items():
+        slope, low, high = found.slopes[name]
+        first, last = found.samples[len(found.samples) // 5][name], found.samples[-1][name]
+        lines.append(f"| {name} | {first:.1f} | {last:.1f} | {slope:+.2f} {unit} | {low:+.2f} to {high:+.2f} |")
+    said = ", ".join(f"{name} {int(value):,}" for name, value in found.books.items())
+    lines += ["", f"Rows by what became of their event: {said}; in the store {found.stored:,}.", "", "![soak](soak.png)", ""]
+    (folder / "soak.md").write_text("\n".join(lines))
+    _plot(found, folder / "soak.png")
+    return "\n".join(lines)
+
+
+def _plot(found: Soak, path: Path) -> None:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(len(MEASURED), 1, sharex=True, figsize=(9, 6))
+    for axis, (name, unit) in zip(axes, MEASURED.items(), strict=True):
+        axis.plot([one["minute"] for one in found.samples], [one[name] for one in found.samples], lw=1.2)
+        axis.axvspan(0, found.minutes / 5, color="0.93")
+        axis.set_ylabel(f"{name.removesuffix('_mb')} ({unit})")
+        axis.set_ylim(bottom=0)
+    axes[-1].set_xlabel(f"minutes; {found.requests:,} requests, {found.swaps} swaps, warm-up in grey")
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+
+
+def main() -> int:
+    options = arguments()
+    folder = ROOT / "benchmarks" / "results" if options.minutes >= FULL_MINUTES else ROOT / ".zebraops" / "bench-soak"
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="zebra-soak-") as scratch:
+        project = Path(scratch) / "project"
+        found = soak(project, stage(project)[MODEL], options, folder / "soak.log")
+    judge(found)
+    print(report(found, folder))
+    return 0 if all(found.claims.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

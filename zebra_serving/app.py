@@ -22,6 +22,8 @@ from zebra_assets.contracts.ports import EventStore, Ledger, Records
 from zebra_assets.contracts.route import Routes
 from zebra_assets.contracts.sketch import Sketches
 from zebra_assets.settings import Settings
+from zebra_serving.access.identities import Identity
+from zebra_serving.access.log import ANSWERING, AccessLog
 from zebra_serving.dataplane import PATIENCE_S
 from zebra_serving.deployment import Deployment, Ports
 from zebra_serving.doors.akerbp import AkerbpDoor
@@ -51,10 +53,18 @@ _ROUTES = frozenset({"/", "/health", "/ready", "/model", "/models", "/models/", 
 class App:
     """The front: an ASGI application."""
 
-    def __init__(self, control: FastAPI, doors: list[Door], guard: Guard, fleet: Fleet, tracing: "Tracing | None" = None) -> None:
+    def __init__(
+        self,
+        control: FastAPI,
+        doors: list[Door],
+        guard: Guard,
+        fleet: Fleet,
+        tracing: "Tracing | None" = None,
+        log: AccessLog | None = None,
+    ) -> None:
         self.control, self.fleet, self.metrics = control, fleet, fleet.default.metrics
         self.loader, self.capture = fleet.default.loader, fleet.default.capture
-        self._guard, self._tracing = guard, tracing
+        self._guard, self._tracing, self._log = guard, tracing, log
         self._doors = {path: door for door in doors for path in door.paths}
         self._routes = {route: route for route in _ROUTES} | {path: route for door in doors for path, route in door.paths.items()}
 
@@ -66,13 +76,19 @@ class App:
         headers = dict(scope["headers"])
         asked = headers.get(b"x-request-id", b"")
         request_id = asked.decode() if _REQUEST_ID.fullmatch(asked) else f"{_PROCESS}{next(_count):08x}"
-        status = 0
+        status = size = 0
+        who: Identity | None = None
+        if self._log is not None:
+            served: list[Served] = []
+            ANSWERING.set(served)
 
         async def answer(message: Message) -> None:
-            nonlocal status
+            nonlocal status, size
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+            else:
+                size += len(message.get("body", b""))
             await send(message)
 
         path = scope["path"]
@@ -93,9 +109,13 @@ class App:
                 raise
             await _refuse(error, request_id, answer)
         finally:
-            self.metrics.answered(self._route(path), status, time.perf_counter() - began)
+            route, seconds = self._route(path), time.perf_counter() - began
+            self.metrics.answered(route, status, seconds)
             if tracing is not None and trace is not None:
                 tracing.end(trace, status)
+            if self._log is not None:
+                name, version = who.name if who else "", served[-1] if served else None
+                self._log.note(request_id, scope["method"], route, status, seconds, size, name, version)
 
     def _route(self, path: str) -> str:
         """A path as figures name it: never what a client made up."""
@@ -158,10 +178,13 @@ def create_app(
     tracing = _tracing(settings, fleet)
     own = collected({one.model: one.metrics for one in fleet})
     shared = Figures(*figures, own) if figures else None
+    log = AccessLog(settings.serving_access_log) if settings.serving_access_log else None
 
     @asynccontextmanager
     async def lifespan(control: FastAPI) -> AsyncIterator[None]:
         fleet.start()
+        if log is not None:
+            log.start()
         if shared is not None:
             shared.start()
             # Connections wait in the worker's socket until it can answer; elsewhere they would be told that it cannot yet.
@@ -170,13 +193,15 @@ def create_app(
         fleet.stop()
         if shared is not None:
             shared.stop()
+        if log is not None:
+            log.stop()
         if tracing is not None:
             tracing.close()
 
     doors: list[Door] = [NativeDoor(fleet), OpenInferenceDoor(fleet), MlflowDoor(fleet), AkerbpDoor(fleet)]
     guard = Guard(host or settings.serving_host, settings)
     control = control_app(fleet, guard, lifespan, shared.page if shared else lambda: page_of(own))
-    return App(control, doors, guard, fleet, tracing)
+    return App(control, doors, guard, fleet, tracing, log)
 
 
 def _tracing(settings: Settings, fleet: Fleet) -> "Tracing | None":

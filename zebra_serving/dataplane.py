@@ -7,6 +7,7 @@ what is captured is decided here. Knows nothing of HTTP, files or the ledger.
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
+from zebra_serving.access.log import ANSWERING
 from zebra_serving.answer import Answer, predict
 from zebra_serving.apart import Apart
 from zebra_serving.batching import Batcher
@@ -90,6 +91,8 @@ class DataPlane:
         served = self._choose(headers)
         if served is None:
             served = await self._absent(headers, patience_s)
+        if (asked := ANSWERING.get()) is not None:
+            asked.append(served)
         self.used_at = time.monotonic()
         if served.model.quick and served.call_s is not None and served.call_s < INLINE_S and size <= INLINE_BYTES:
             return self._work(served, read, write, request_id)

@@ -100,7 +100,7 @@ class Guard:
             self._check_host(headers.get(b"host", b""))
         if len(scope["headers"]) > MAX_HEADERS:
             raise HeadTooLarge(f"More than {MAX_HEADERS} headers.", fix="send fewer")
-        if headers.get(b"content-encoding", b"identity") != b"identity":
+        if b"content-encoding" in headers:
             raise Encoded("A compressed body is not read.", fix="send it as it is, without Content-Encoding")
         who = self._identities.known(headers.get(b"authorization", b""), moment)
         if who is None and self._scopes.needed(scope["method"], scope["path"]) is OPEN:

@@ -4,6 +4,9 @@ A body of the wrong shape gets one error that shows the right one; rows of the r
 """
 
 import re
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
@@ -16,8 +19,11 @@ if TYPE_CHECKING:
 
 MAX_ROWS = 10_000
 MAX_ERRORS = 100
+# A guess at a name costs more than reading it; a body of a million strange ones is told what it is all the same.
+MAX_HINTS, MAX_COUNTED, MAX_NAME = 20, 100_000, 64
 SHAPE = 'send {"rows": [{"column": value, …}]}, {"columns": {"column": [value, …]}} or one bare row; GET /model shows the columns'
 
+_NO_COLUMN = "no column of this name."
 _PATH = re.compile(r" - at `\$(?:\.rows\[(\d+)\])?(?:\.(.+))?`$")
 _MLFLOW = frozenset({"dataframe_split", "dataframe_records", "instances", "inputs"})
 
@@ -105,8 +111,8 @@ def _refuse_columns(schema: "RowSchema", document: dict[str, Any], error: Except
             found += [FieldError(i, feature.name, expected, shown(v)) for i, v in enumerate(cells) if not schema.fits(feature.name, v)]
         elif feature.required or cells is not None:
             found.append(FieldError(0, feature.name, f"a list, each {expected}", shown(cells) if feature.name in columns else "nothing"))
-    found += [_stranger(schema, 0, name, cells) for name, cells in columns.items() if name not in schema.types]
-    _refuse_found(found, error)
+    found += [_stranger(0, name, cells) for name, cells in columns.items() if name not in schema.types]
+    _refuse_found(schema, found, error)
 
 
 def _strangers(schema: "RowSchema", rows: list[Any]) -> str | None:
@@ -125,33 +131,44 @@ def _whole(expected: str, got: str) -> FieldError:
 
 
 def _refuse_values(schema: "RowSchema", rows: list[Any], found: list[FieldError], error: Exception) -> NoReturn:
-    _refuse_found([*found, *(wrong for number, row in enumerate(rows) for wrong in _errors(schema, number, row))], error)
+    _refuse_found(schema, chain(found, (wrong for number, row in enumerate(rows) for wrong in _errors(schema, number, row))), error)
 
 
-def _refuse_found(found: list[FieldError], error: Exception) -> NoReturn:
-    if found:
-        raise InputInvalid(found[:MAX_ERRORS], len(found)) from error
-    raise _in_the_decoders_words(error, error) from error
+def _refuse_found(schema: "RowSchema", found: Iterable[FieldError], error: Exception) -> NoReturn:
+    told: list[FieldError] = []
+    total = 0
+    for total, wrong in enumerate(islice(found, MAX_COUNTED), start=1):
+        if total <= MAX_ERRORS:
+            told.append(wrong)
+    if not told:
+        raise _in_the_decoders_words(error, error) from error
+    raise InputInvalid([*(_with_hint(schema, wrong) for wrong in told[:MAX_HINTS]), *told[MAX_HINTS:]], total) from error
 
 
-def _errors(schema: "RowSchema", number: int, row: Any) -> list[FieldError]:
+def _errors(schema: "RowSchema", number: int, row: Any) -> Iterator[FieldError]:
     if not isinstance(row, dict):
-        return [FieldError(number, None, "object of column: value", shown(row))]
-    errors = []
+        yield FieldError(number, None, "object of column: value", shown(row))
+        return
     for feature in (*schema.features, *schema.keys):
         if feature.name in row:
             if not schema.fits(feature.name, row[feature.name]):
-                errors.append(FieldError(number, feature.name, schema.expected(feature), shown(row[feature.name])))
+                yield FieldError(number, feature.name, schema.expected(feature), shown(row[feature.name]))
         elif feature.required:
-            errors.append(FieldError(number, feature.name, schema.expected(feature), "nothing"))
+            yield FieldError(number, feature.name, schema.expected(feature), "nothing")
     for name in row:
         if name not in schema.types:
-            errors.append(_stranger(schema, number, name, row[name]))
-    return errors
+            yield _stranger(number, name, row[name])
 
 
-def _stranger(schema: "RowSchema", number: int, name: str, value: Any) -> FieldError:
-    return FieldError(number, name, f"no column of this name.{did_you_mean(name, list(schema.types))}", shown(value))
+def _stranger(number: int, name: str, value: Any) -> FieldError:
+    return FieldError(number, name[:MAX_NAME], _NO_COLUMN, shown(value))
+
+
+def _with_hint(schema: "RowSchema", wrong: FieldError) -> FieldError:
+    """Guess at what a strange name was meant to be."""
+    if wrong.expected != _NO_COLUMN or wrong.field is None:
+        return wrong
+    return replace(wrong, expected=f"{_NO_COLUMN}{did_you_mean(wrong.field, list(schema.types))}")
 
 
 def _in_the_decoders_words(error: Exception, located: Exception) -> InputInvalid:

@@ -1,6 +1,7 @@
 """POST /predict: right answers, refusals that name the field, and the guard before it."""
 
 import json
+import time
 from typing import Any
 
 import httpx
@@ -73,6 +74,14 @@ def test_every_wrong_field_of_every_row_is_listed_at_once_up_to_a_hundred(client
     ]  # fmt: skip
     flood = client.post("/predict", json={"rows": [{}] * 1000}).json()
     assert len(flood["errors"]) == 100 and flood["error"].startswith("4000 values")
+
+
+def test_hundreds_of_thousands_of_strange_names_are_refused_in_seconds_and_in_few_words(client: httpx.Client) -> None:
+    body = json.dumps({**ROW, **{f"n{n}": 1 for n in range(400_000)}, "x" * 200_000: 1}).encode()
+    began = time.monotonic()
+    answer = client.post("/predict", content=body, headers=JSON)
+    assert answer.status_code == 422 and time.monotonic() - began < 15
+    assert len(answer.json()["errors"]) == 100 and len(answer.content) < 50_000
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,69 @@
+"""Clients that send too much head, or too little of anything, against a server process: none of them holds it up."""
+
+import socket
+import time
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from tests.serving.conftest import ROW, Shelf, make_bench
+from zebra_serving.access.connections import HEAD_S
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory, shelf: Shelf) -> Iterator[httpx.Client]:
+    bench = make_bench(tmp_path_factory.mktemp("project"), shelf)
+    bench.promote("1")
+    with bench.server() as (_, client):
+        yield client
+
+
+def dial(client: httpx.Client) -> socket.socket:
+    place = urlsplit(str(client.base_url))
+    return socket.create_connection((place.hostname, place.port), timeout=30)
+
+
+def test_a_head_without_end_is_cut_off(client: httpx.Client) -> None:
+    with dial(client) as line:
+        line.sendall(b"GET /health HTTP/1.1\r\nhost: localhost\r\n")
+        sent = 0
+        with pytest.raises(OSError):
+            while sent < 50_000_000:
+                sent += line.send(b"x-more: " + b"a" * 8000 + b"\r\n")
+        assert sent < 5_000_000
+    assert client.get("/health").status_code == 200
+
+
+def test_clients_that_dribble_are_sent_away_while_others_are_answered(client: httpx.Client) -> None:
+    slow = [dial(client) for _ in range(50)]
+    for number, line in enumerate(slow):
+        if number % 2:
+            line.sendall(b"POST /predict HTTP/1.1\r\nhost: localhost\r\nx-")
+    began = time.monotonic()
+    while time.monotonic() - began < HEAD_S - 3:
+        assert client.post("/predict", json=ROW).status_code == 200  # one connection, kept alive, for longer than a head may take
+        for line in slow[1::2]:
+            line.sendall(b"a")
+        time.sleep(0.5)
+    for line in slow:
+        said = line.recv(1000)
+        assert said.startswith(b"HTTP/1.1 408") and line.recv(10) == b""
+        line.close()
+    assert HEAD_S - 1 < time.monotonic() - began < HEAD_S + 6
+    assert client.post("/predict", json=ROW).status_code == 200
+
+
+def test_requests_in_one_packet_and_in_many_are_answered_alike(client: httpx.Client) -> None:
+    one = b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n"
+    with dial(client) as line:
+        line.sendall(one * 3)
+        for byte in one:
+            line.sendall(bytes([byte]))
+        said = b""
+        while said.count(b'"alive"') < 4:
+            piece = line.recv(10_000)
+            assert piece
+            said += piece
+    assert said.count(b"HTTP/1.1 200") == 4

@@ -123,7 +123,7 @@ def open_skops(path: Path) -> Any:
     try:
         _check_size(path)
         unknown = set(get_untrusted_types(file=path))
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, ImportError) as error:
+    except (zipfile.BadZipFile, RuntimeError, KeyError, ValueError, TypeError, AttributeError, ImportError) as error:
         raise Refused(f"{path.name} is not a skops file: {error}.", fix="save it with `run.save_model(model)`") from error
     if strange := sorted(unknown - TRUSTED_TYPES):
         raise Refused(

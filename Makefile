@@ -6,6 +6,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do $$p -c '
 BIN := .venv/bin
 UV := $(BIN)/python -m uv
 ARGS ?=
+WORKERS ?= 2
 
 # Nothing that runs here reports home.
 export DO_NOT_TRACK := true
@@ -25,8 +26,8 @@ setup: ## make .venv hold exactly what requirements.lock names
 demo: setup ## the whole loop on real data, without Docker, in minutes
 	@$(BIN)/mlops demo $(ARGS)
 
-test: setup ## the tests; ARGS="-k words" narrows them
-	@$(BIN)/pytest -m "not slow" $(ARGS)
+test: setup ## the tests, on WORKERS=2 processes; ARGS="-k words" narrows them
+	@$(BIN)/pytest -m "not slow" -n $(WORKERS) --dist loadfile $(ARGS)
 
 test-slow: setup ## the tests that take minutes
 	@$(BIN)/pytest -m slow $(ARGS)

@@ -136,8 +136,8 @@ def _sample(pid: int, found: Soak, stop: threading.Event, every_s: float) -> Non
 
 def _swap(project: Path, model: Staged, base: str, found: Soak, stop: threading.Event, every_s: float) -> None:
     ledger = SqlLedger(Settings(project_dir=project).state)
-    number = 0
-    while not stop.wait(every_s):
+    number, began = 0, time.monotonic()
+    while not stop.wait(max(0.0, began + (number + 1) * every_s - time.monotonic())):
         number += 1
         head, wanted = ledger.head(MODEL, "prod"), model.versions[number % len(model.versions)]
         assert head is not None

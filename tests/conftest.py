@@ -5,6 +5,7 @@ Fixtures of one room live in that room's conftest.
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,9 @@ EXAMPLE = "tabular-churn"
 for _name in [name for name in os.environ if name.startswith(("ZEBRA_", "MLFLOW_", "DAGSTER_", "AWS_"))]:
     del os.environ[_name]
 os.environ |= {"DO_NOT_TRACK": "true", "MLFLOW_DISABLE_TELEMETRY": "true", "DAGSTER_DISABLE_TELEMETRY": "1"}
+# Of several test processes the workers ignore Ctrl-C, and what they start would inherit that and could not be stopped by it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

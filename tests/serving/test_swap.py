@@ -22,6 +22,7 @@ def version(client: httpx.Client) -> Any:
     return client.get("/model").json()["version"]
 
 
+@pytest.mark.slow  # test_storm's short form swaps under load with every run of the tests
 def test_twenty_promotions_under_load_fail_no_request_and_no_answer_mixes_versions(bench: Bench) -> None:
     customers = rows(5)
     own = {v: bench.shelf.score(v, customers) for v in ("1", "2", "3")}

@@ -111,7 +111,10 @@ def control_app(fleet: Fleet, guard: Guard, lifespan: Any, metrics: Callable[[],
     async def models() -> list[ModelView]:
         return [_view(one) for one in fleet]
 
-    absent: dict[int | str, dict[str, Any]] = {404: {"description": "another name"}, 503: {"description": "nothing is loaded; the reason and what to do"}}
+    absent: dict[int | str, dict[str, Any]] = {
+        404: {"description": "another name"},
+        503: {"description": "nothing is loaded; the reason and what to do"},
+    }
 
     @app.get("/models/{name}/ready", summary="Can a model predict", responses=absent)
     async def named_ready(name: str) -> Ready:

@@ -49,4 +49,5 @@ def service(home: Path, port: int, env: dict[str, str]) -> Service:
     argv = [found, "mini", f"-dir={folder}", f"-bucket={BUCKET}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.port={port}"]
     argv += [f"-master.port={port + 1000}", f"-volume.port={port + 1001}", f"-filer.port={port + 1002}", f"-admin.port={port + 1003}"]
     argv += ["-admin.ui=false", "-webdav=false", "-master.telemetry=false"]
-    return Service(NAME, argv, port, f"http://127.0.0.1:{port}/healthz", f"http://127.0.0.1:{port}", env)
+    # The gateway is healthy a moment before the bucket is made, last of all; the filer shows a bucket as a folder.
+    return Service(NAME, argv, port, f"http://127.0.0.1:{port + 1002}/buckets/{BUCKET}/", f"http://127.0.0.1:{port}", env)

@@ -193,7 +193,8 @@ def test_ten_thousand_inputs_get_the_answer_of_mlflow_models_serve(ours: httpx.C
         port = probe.getsockname()[1]
     command = ["models", "serve", "-m", str(shelf.folders["1"]), "-h", "127.0.0.1", "-p", str(port), "--env-manager", "local"]
     with (tmp_path / "log").open("wb") as log:
-        server = subprocess.Popen([sys.executable, "-m", "mlflow", *command], stdout=log, stderr=log, start_new_session=True)
+        env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}  # it calls uvicorn by its name
+        server = subprocess.Popen([sys.executable, "-m", "mlflow", *command], stdout=log, stderr=log, env=env, start_new_session=True)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as theirs, ThreadPoolExecutor(8) as pool:
             wait_for(theirs)

@@ -9,7 +9,6 @@ With `--json` every command prints exactly one JSON document on stdout: its resu
 """
 
 import errno
-import gc
 import json
 import os
 import signal
@@ -24,9 +23,6 @@ from zebra_assets.cli.verb import common_options
 from zebra_assets.errors import ZebraError
 
 _HERE = "zebra_assets.cli"
-# New objects between two looks for garbage: Python's 700 are for programs that run on; this one mostly imports, and every look
-# finds nothing: 0.1 s of an ingest's 1.5 s on a busy machine.
-GARBAGE = 50_000
 SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Start": {
         "demo": (f"{_HERE}.demo:demo", "Walk the whole loop once, on real data, with numbers."),
@@ -83,7 +79,6 @@ class Mlops(click.Group):
 
     def main(self, args: Any = None, prog_name: str | None = None, **extra: Any) -> Any:  # type: ignore[override]  # one way out
         """Run, and leave with the exit code of what happened."""
-        gc.set_threshold(GARBAGE, 50, 100)
         words = list(sys.argv[1:] if args is None else args)
         extra["standalone_mode"] = False
         try:

@@ -1,6 +1,7 @@
 """How rows are stored: one Parquet file, each column encoded as its kind of values is kept best.
 
-Called by `work`, for each split of each block. Reading needs nothing of this: any Parquet reader of the last five years does.
+Called by `work`, for each split of each block. Reading needs nothing of this, only a reader that knows the encodings
+DELTA_BINARY_PACKED and BYTE_STREAM_SPLIT, as Arrow and DuckDB do.
 
 Per 46,000 rows of card transactions (15 columns, one thread), against zstd 1 on plain pages for all of them:
 

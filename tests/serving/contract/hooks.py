@@ -26,12 +26,12 @@ def whole(value: Any) -> Any:
 
 
 def even(body: Any) -> Any:
-    """A body by column with lists of one length."""
+    """A body by column with lists of one length; a column that is left out as a whole stays null."""
     columns = body.get("columns") if isinstance(body, dict) else None
-    if not isinstance(columns, dict) or not all(isinstance(cells, list) for cells in columns.values()):
+    if not isinstance(columns, dict):
         return body
-    shortest = min(map(len, columns.values()), default=0)
-    return {**body, "columns": {name: cells[:shortest] for name, cells in columns.items()}} if shortest else body
+    shortest = min((len(cells) for cells in columns.values() if isinstance(cells, list)), default=0)
+    return {**body, "columns": {name: cells[:shortest] if isinstance(cells, list) else cells for name, cells in columns.items()}}
 
 
 @schemathesis.hook

@@ -1,7 +1,8 @@
 """One queue and one worker for models that cost more than a millisecond: while it works, requests gather; then it takes them all.
 
-No timer: a lone request starts at once, and under load a call answers as many as have arrived (a DataFrame of 16 rows costs
-hardly more than one of 1). The queue is bounded and every request has a deadline; both end in a 503 that says when to return.
+A call answers as many as have arrived, because a DataFrame of 16 rows costs hardly more than one of 1; a lone request starts at
+once. Clients that were answered together tend to come back together (`Comers`), and the next call waits a moment for them. The
+queue is bounded and every request has a deadline; both end in a 503 that says when to return.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 
 from zebra_serving.answer import Answer, predict
 from zebra_serving.capture import Capture
+from zebra_serving.comers import Comers
 from zebra_serving.metrics import Metrics
 from zebra_serving.problems import Overloaded
 from zebra_serving.refusals import MAX_ROWS
@@ -51,6 +53,7 @@ class Batcher:
         self._capture, self._metrics, self._max = capture, metrics, max_waiting
         self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self.waiting = 0
+        self._comers = Comers(MAX_TOGETHER, self._queue.qsize)
         self._thread: threading.Thread | None = None
 
     async def answer(
@@ -69,22 +72,26 @@ class Batcher:
         job = Job(served, read, write, request_id, time.monotonic() + patience_s, asyncio.get_running_loop().create_future())
         self.waiting += 1
         self._queue.put(job)
+        self._comers.came(job.arrived)
         try:
             return await asyncio.wait_for(job.future, patience_s)
         except TimeoutError:
             raise late(patience_s) from None
         finally:
             self.waiting -= 1
+            self._comers.went(time.perf_counter())
 
     def close(self, patience_s: float = 10.0) -> None:
         """Answer what is queued, then end; wait for that, but no longer than ``patience_s``."""
         if self._thread is not None:
             self._queue.put(None)
+            self._comers.stop()
             self._thread.join(patience_s)
             self._thread = None
 
     def _run(self) -> None:
         while (job := self._queue.get()) is not None:
+            self._comers.wait()
             jobs: list[Job] = [job]
             ending = False
             while len(jobs) < MAX_TOGETHER:
@@ -96,7 +103,9 @@ class Batcher:
                     ending = True
                     break
                 jobs.append(following)
+            began = time.perf_counter()
             self._work(jobs)
+            self._comers.answered(len(jobs), time.perf_counter() - began)
             if ending:
                 return
 

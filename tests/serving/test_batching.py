@@ -11,6 +11,7 @@ import pytest
 from tests.serving.conftest import Bench, rows
 from zebra_serving.batching import Batcher
 from zebra_serving.capture import Capture
+from zebra_serving.comers import Comers
 from zebra_serving.metrics import Metrics
 from zebra_serving.problems import InputInvalid, Overloaded
 from zebra_serving.rows import Rows
@@ -23,11 +24,12 @@ class Slow:
     form, quick = "slow", False
 
     def __init__(self, inner: Any) -> None:
-        self.inner, self.calls, self.go = inner, list[int](), threading.Event()
+        self.inner, self.calls, self.go, self.seconds = inner, list[int](), threading.Event(), 0.0
 
     def predict(self, given: Rows) -> Scored:
         self.calls.append(len(given))
         self.go.wait(20)
+        time.sleep(self.seconds)
         if any(row[0] == 13 for row in given.values):
             raise ValueError("13 is unlucky")
         found: Scored = self.inner.predict(given)
@@ -84,6 +86,77 @@ def test_a_lone_request_waits_for_nobody(parts: Any) -> None:
     began = time.perf_counter()
     asyncio.run(ask(batcher, served, 2))
     assert time.perf_counter() - began < 0.2 and slow.calls == [1, 1]
+
+
+async def asking_again(batcher: Batcher, served: Served, clients: int, times: int) -> None:
+    async def one(tenure: int) -> None:
+        await asyncio.sleep(0.01 * (tenure % 2))  # two groups
+        for _ in range(times):
+            await asyncio.sleep(0.001)  # on the wire
+            assert isinstance(await ask(batcher, served, tenure), bytes)
+
+    await asyncio.gather(*(one(t) for t in range(clients)))
+
+
+def test_clients_that_come_back_at_once_end_up_in_one_call_instead_of_two_groups(parts: Any) -> None:
+    served, slow, batcher, _ = parts
+    slow.go.set()
+    slow.seconds = 0.02
+    asyncio.run(asking_again(batcher, served, 6, 30))
+    late = slow.calls[len(slow.calls) // 2 : -2]
+    assert sum(late) / len(late) > 5, slow.calls  # 3 without waiting
+
+
+def test_a_client_that_is_left_alone_waits_for_nobody_but_once(parts: Any) -> None:
+    served, slow, batcher, _ = parts
+    slow.go.set()
+    slow.seconds = 0.02
+
+    async def leaving() -> list[float]:
+        await asking_again(batcher, served, 6, 20)
+        took = []
+        for _ in range(5):
+            began = time.perf_counter()
+            await ask(batcher, served, 1)
+            took.append(time.perf_counter() - began)
+        return took
+
+    assert sorted(asyncio.run(leaving()))[3] < 0.02 + 0.005  # a quarter of a call is what a wait would add
+
+
+def waited(comers: Comers) -> float:
+    began = time.perf_counter()
+    comers.wait()
+    return time.perf_counter() - began
+
+
+def test_clients_are_waited_for_only_where_they_come_back_at_once() -> None:
+    took = {}
+    for pause in (0.0, 0.008):
+        comers = Comers(64, lambda: 0)
+        for _ in range(10):
+            comers.answered(2, 0.02)
+            time.sleep(pause)
+            comers.came(time.perf_counter())
+            comers.came(time.perf_counter())
+        comers.answered(2, 0.02)
+        took[pause] = waited(comers)
+    assert took[0.0] > 0.004 > 0.001 > took[0.008]
+
+
+def test_nobody_waits_any_more_where_waiting_gathered_nobody() -> None:
+    queued = 0
+    comers = Comers(64, lambda: queued)
+    for _ in range(10):
+        queued = 0
+        comers.answered(2, 0.02)
+        comers.came(time.perf_counter())
+        comers.came(time.perf_counter())
+    assert waited(comers) > 0.004
+    queued = 2  # others came meanwhile all the same
+    comers.answered(2, 0.02)
+    queued = 0
+    assert waited(comers) < 0.001
 
 
 def test_one_requests_bad_row_fails_that_request_only(parts: Any) -> None:

@@ -5,10 +5,13 @@ register with an entry point in the group ``zebra.<family>`` or are named as ``p
 stations that accept a kind by name. Knows nothing of what a kind does.
 """
 
+import sys
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from zebra_assets.errors import UsageError, did_you_mean
@@ -53,3 +56,18 @@ def find(family: str, name: str) -> Any:
             f"The {family} '{name}' cannot be imported: {error}.", fix="install the extra that brings it (see pyproject.toml)"
         ) from error
     return getattr(module, attribute or "KIND")
+
+
+def module_at(path: Path) -> ModuleType:
+    """Import a Python file that belongs to no package, with its neighbours importable. Runs it: only in a process of its own.
+
+    Raises:
+        ImportError: it is no Python file; otherwise whatever its own code raises.
+    """
+    sys.path.insert(0, str(path.parent))
+    spec = spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is no Python file")
+    module = sys.modules[path.stem] = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

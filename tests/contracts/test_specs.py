@@ -74,7 +74,7 @@ def dataset(tmp_path: Path, old: str = "", new: str = "") -> DatasetSpec:
         ("  train: customers", "  trian: customers", ":6: unknown field 'datasets.trian'. Did you mean 'train'?"),
         ("    threshold: 0.8", "    treshold: 0.8", ":13: unknown field 'metrics.0.treshold'. Did you mean 'threshold'?"),
         ("  alias_prod: prod", "  alias_prd: prod", ":15: unknown field 'promotion.alias_prd'. Did you mean 'alias_prod'?"),
-        ("type: python", "type: pyhton", ":3: type: Input should be 'python' or 'notebook' (got 'pyhton')."),
+        ("type: python", "type: pyhton", ":3: type: Input should be 'python', 'notebook' or 'module' (got 'pyhton')."),
         ("schema_version: 1", "schema_version: 2", ":1: schema_version: Input should be 1 (got 2)."),
         ("entrypoint: train.py", "entrypoint: train.ipynb", "must end in .py for type python"),
         ("direction: maximize", "direction: up", ":12: metrics.0.direction: Input should be 'maximize' or 'minimize' (got 'up')."),

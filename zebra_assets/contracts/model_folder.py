@@ -136,7 +136,7 @@ def verify_model_folder(folder: Path, digest: str | None) -> ModelFolder:
         Refused: other bytes than ``digest`` promises (None promises nothing), and as `read_model_folder`.
     """
     if folder.is_dir():
-        _check_kinds(folder)  # before anything is hashed: a link may lead to a file that never ends
+        check_kinds(folder)  # before anything is hashed: a link may lead to a file that never ends
     found = model_digest(folder) if folder.is_dir() else "nothing"
     if digest is not None and found != digest:
         raise Refused(
@@ -153,7 +153,7 @@ def read_model_folder(folder: Path) -> ModelFolder:
         Refused: a link, a pipe, a folder, a pickle or any other unknown file inside; an MLmodel that names another flavour,
             loader or serialization, or code of its own; a signature that is absent or has types we do not know.
     """
-    _check_kinds(folder)
+    check_kinds(folder)
     _check_files(folder)
     try:
         document, _ = load(folder / "MLmodel")
@@ -170,8 +170,11 @@ def read_model_folder(folder: Path) -> ModelFolder:
         raise _refused(folder, f"its MLmodel's metadata.zebra does not fit: {error}") from error
 
 
-def _check_kinds(folder: Path) -> None:
-    """Plain files and folders only, each with one name: what has another name elsewhere can change after it was verified."""
+def check_kinds(folder: Path) -> None:
+    """Plain files and folders only, each with one name: what has another name elsewhere can change after it was verified.
+
+    Raises `Refused`.
+    """
     if folder.is_symlink() or not folder.is_dir():
         raise _refused(folder, "it is not a plain folder")
     for count, path in enumerate(folder.rglob("*"), start=1):

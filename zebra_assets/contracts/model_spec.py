@@ -139,7 +139,7 @@ class ModelSpec(Noun):
 
     schema_version: Literal[1] = 1
     name: Name
-    type: Literal["python", "notebook"]
+    type: Literal["python", "notebook", "module"]
     entrypoint: Filename
     datasets: Datasets
     resources: Resources = Field(default_factory=Resources)
@@ -157,7 +157,7 @@ class ModelSpec(Noun):
 
     @model_validator(mode="after")
     def _parts_fit_each_other(self) -> Self:
-        suffix = {"python": ".py", "notebook": ".ipynb"}[self.type]
+        suffix = {"python": ".py", "notebook": ".ipynb", "module": ".py"}[self.type]
         if not self.entrypoint.endswith(suffix):
             raise ValueError(f"entrypoint {self.entrypoint!r} must end in {suffix} for type {self.type}")
         # A keyed hash of one of three values is guessed by how often it comes.

@@ -50,7 +50,7 @@ def model_assets(spec: ModelSpec, folder: Path) -> list[dg.AssetsDefinition]:
         key=key("candidate"),
         deps=upstream,
         code_version=code,
-        kinds={"python" if spec.type == "python" else "jupyter", "mlflow"},
+        kinds={"jupyter" if spec.type == "notebook" else "python", "mlflow"},
         description=f"A model version trained by models/{spec.name}/{spec.entrypoint}, registered in MLflow. {spec.notes}".strip(),
     )
     def candidate(context: dg.AssetExecutionContext, house: House):  # type: ignore[no-untyped-def] # an annotation would say Nothing

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from zebra_assets.contracts.model_folder import read_model_folder
+from zebra_assets.contracts.module_folder import read_module_folder
 from zebra_assets.contracts.ports import Launcher, Tracker
 from zebra_assets.contracts.yaml_source import load
-from zebra_assets.errors import NotFound, SpecInvalid, TrainingFailed
+from zebra_assets.errors import NotFound, Refused, SpecInvalid, TrainingFailed
 from zebra_assets.training.inputs import Inputs
 
 _PICKLED = ("model.skops", "model.joblib", "model.pkl", "model.pickle")
@@ -45,6 +46,22 @@ def collect_model(
     else:
         _convert(inputs, found, target, launcher, log)
     read_model_folder(target)
+    return target
+
+
+def collect_module(inputs: Inputs, code: str) -> Path:
+    """The folder that `training.module` left, with the very code that the run names.
+
+    Args:
+        code: digest of the model folder's code when the run was planned.
+
+    Raises:
+        Refused: the folder is not as that process writes it, or holds other code.
+    """
+    target = inputs.folder / "model"
+    (inputs.output / "model").rename(target)
+    if read_module_folder(target).code_digest != code:
+        raise Refused("The code of the model's folder changed while it was trained, so nothing was registered.", fix="mlops train it again")
     return target
 
 

@@ -42,8 +42,8 @@ def write_model(estimator: Any, folder: Path, values: Mapping[str, Any], example
     scratch.mkdir(parents=True)
     try:
         _write_skops(estimator, scratch / MODEL_FILE)
-        _write_example(scratch, features, _first_rows(values) if example is None else example)
-        _write_requirements(scratch, values["pip_requirements"])
+        write_example(scratch, features, first_rows(values) if example is None else example)
+        write_requirements(scratch, values["pip_requirements"])
         document = _mlmodel(estimator, features, values, (scratch / MODEL_FILE).stat().st_size)
         (scratch / "MLmodel").write_text(yaml.safe_dump(document), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
@@ -66,10 +66,11 @@ def _features(estimator: Any, values: Mapping[str, Any]) -> list[ModelFeature]:
             f"The model was fitted on {width} unnamed columns; the dataset has {len(names)} features.",
             fix="fit on a DataFrame with the dataset's columns",
         )
-    return [_feature(name, columns[name]) for name in names]
+    return [feature_of(name, columns[name]) for name in names]
 
 
-def _feature(name: str, column: Mapping[str, Any]) -> ModelFeature:
+def feature_of(name: str, column: Mapping[str, Any]) -> ModelFeature:
+    """A column of the config file as the model will read it."""
     # pandas has no missing integer: such a column reaches the model as float.
     dtype = "float64" if column["dtype"] == "int64" and column["nullable"] else column["dtype"]
     return ModelFeature(name=name, dtype=dtype, required=not column["nullable"])
@@ -86,11 +87,13 @@ def _write_skops(estimator: Any, path: Path) -> None:
         )
 
 
-def _first_rows(values: Mapping[str, Any]) -> pa.Table:
+def first_rows(values: Mapping[str, Any]) -> pa.Table:
+    """The first train rows, for an input example."""
     return pa.Table.from_batches([next(pq.ParquetFile(values["datasets"]["train"]["path"]).iter_batches(_EXAMPLE_ROWS))])
 
 
-def _write_example(folder: Path, features: list[ModelFeature], rows: pa.Table) -> None:
+def write_example(folder: Path, features: list[ModelFeature], rows: pa.Table) -> None:
+    """Write the input example. Raises `TrainingFailed` when ``rows`` lack a feature."""
     names = [f.name for f in features]
     if missing := [name for name in names if name not in rows.column_names]:
         raise TrainingFailed(f"The example lacks the columns {', '.join(missing)}.", fix="pass rows with every feature, or none")
@@ -104,8 +107,9 @@ def _plain(value: Any) -> Any:
     return value.isoformat() if hasattr(value, "isoformat") else value
 
 
-def _write_requirements(folder: Path, own: list[str]) -> None:
-    lines = [f"{name}=={found}" for name in ("scikit-learn", "skops", "numpy", "pandas", "mlflow") if (found := _installed(name))]
+def write_requirements(folder: Path, own: list[str]) -> None:
+    """Write what this environment has, and the team's own lines, in the forms that MLflow reads."""
+    lines = [f"{name}=={found}" for name in ("scikit-learn", "skops", "numpy", "pandas", "mlflow") if (found := installed(name))]
     lines += own
     python = platform.python_version()
     (folder / "requirements.txt").write_text("\n".join(lines) + "\n")
@@ -116,7 +120,8 @@ def _write_requirements(folder: Path, own: list[str]) -> None:
     (folder / "conda.yaml").write_text(yaml.safe_dump(conda))
 
 
-def _installed(name: str) -> str | None:
+def installed(name: str) -> str | None:
+    """A distribution's version, None where it is absent."""
     try:
         return version(name)
     except PackageNotFoundError:
@@ -145,12 +150,12 @@ def _mlmodel(estimator: Any, features: list[ModelFeature], values: Mapping[str, 
                 "code": None,
                 "pickled_model": MODEL_FILE,
                 "serialization_format": "skops",
-                "sklearn_version": _installed("scikit-learn"),
+                "sklearn_version": installed("scikit-learn"),
                 "skops_trusted_types": sorted(TRUSTED_TYPES),
             },
         },
         "metadata": {"zebra": about},
-        "mlflow_version": _installed("mlflow") or _installed("mlflow-skinny"),
+        "mlflow_version": installed("mlflow") or installed("mlflow-skinny"),
         "model_size_bytes": size,
         "model_uuid": uuid.uuid4().hex,
         "saved_input_example_info": {

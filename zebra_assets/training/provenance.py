@@ -1,6 +1,5 @@
 """Which code, commit and environment a run had. What makes a run another run is `plan`'s matter."""
 
-import json
 import platform
 import subprocess
 import sys
@@ -8,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import zebra_assets
-from zebra_assets.contracts.digest import digest_of, file_digest
+from zebra_assets.contracts.model_code import code_digest
 from zebra_assets.contracts.run import CodeRevision
 from zebra_assets.errors import NotFound
 
-_CACHES = {"__pycache__", ".ipynb_checkpoints"}
 _GIT_TIMEOUT_S = 10
 
 
@@ -26,29 +24,6 @@ def code_revision(folder: Path, entrypoint: str) -> CodeRevision:
         raise NotFound(f"{folder / entrypoint} does not exist, but model.yaml names it.", fix=f"create it, or mend {folder / 'model.yaml'}")
     commit, dirty = _git(folder)
     return CodeRevision(digest=code_digest(folder), commit=commit, dirty=dirty)
-
-
-def code_digest(folder: Path) -> str:
-    """Digest of the files that can change what a training does: all but model.yaml (the spec digest covers it) and caches.
-
-    Of a notebook only the cells' sources count, so that looking at it in Jupyter does not make it another program.
-    """
-    files = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.is_file() and path.suffix != ".pyc" and path != folder / "model.yaml" and not _CACHES.intersection(path.parts)
-    )
-    return digest_of([[path.relative_to(folder).as_posix(), _file(path)] for path in files])
-
-
-def _file(path: Path) -> str:
-    if path.suffix == ".ipynb":
-        try:
-            cells = json.loads(path.read_bytes())["cells"]
-            return digest_of([[cell["cell_type"], "".join(cell["source"])] for cell in cells])
-        except (ValueError, KeyError, TypeError):
-            pass  # not a notebook after all; papermill will say so
-    return file_digest(path)
 
 
 def _git(folder: Path) -> tuple[str | None, bool | None]:

@@ -21,7 +21,7 @@ from zebra_assets.contracts.ports import Launcher, Locks, ObjectStore, Records, 
 from zebra_assets.contracts.run import Run
 from zebra_assets.errors import TrainingFailed, Unavailable, ZebraError
 from zebra_assets.kinds import find
-from zebra_assets.training.collect import collect_metrics, collect_model, collect_params, stage_artifacts
+from zebra_assets.training.collect import collect_metrics, collect_model, collect_module, collect_params, stage_artifacts
 from zebra_assets.training.inputs import Inputs, write_inputs
 from zebra_assets.training.plan import check_python, plan
 from zebra_assets.training.provenance import environment
@@ -132,7 +132,7 @@ class _Work:
             )
             with self._kept(inputs, mlflow_run_id, around):
                 self._execute(inputs)
-                model = collect_model(inputs, self.tracker, mlflow_run_id, run.created_at, self.launcher, self.log)
+                model = self._model(inputs, run, mlflow_run_id)
                 metrics = collect_metrics(inputs, self.tracker.metrics(mlflow_run_id))
             self.tracker.log(mlflow_run_id, params={**collect_params(inputs), **run.params}, metrics=metrics)
             digest = model_digest(model)
@@ -175,6 +175,11 @@ class _Work:
                 f"models/{self.spec.name}/{self.spec.entrypoint} {how}{why}{shown}",
                 fix=f"reproduce it with: cd {self.folder} && {' '.join(argv)}",
             )
+
+    def _model(self, inputs: Inputs, run: Run, mlflow_run_id: str) -> Path:
+        if self.spec.type == "module":
+            return collect_module(inputs, run.code.digest)
+        return collect_model(inputs, self.tracker, mlflow_run_id, run.created_at, self.launcher, self.log)
 
     def _finish(self, run: Run, version: str, digest: str, metrics: Mapping[str, float]) -> Run:
         assert run.mlflow_run_id is not None

@@ -5,18 +5,20 @@ on one side and the FastAPI control routes on the other. Called by `__main__` an
 chooses adapters.
 """
 
+import asyncio
 import itertools
 import re
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastapi import FastAPI
 from starlette.requests import ClientDisconnect
-from starlette.types import Message, Receive, Scope, Send
+from starlette.routing import Router
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from zebra_assets.contracts.ports import EventStore, Ledger, Records
 from zebra_assets.contracts.route import Routes
@@ -37,11 +39,12 @@ from zebra_serving.fleet import Fleet
 from zebra_serving.guard import Guard
 from zebra_serving.metrics import collected, page_of
 from zebra_serving.problems import answer_to
-from zebra_serving.routes import control_app
 from zebra_serving.served import Served
 from zebra_serving.state_file import StateFile
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
+
     from zebra_serving.tracing import Tracing
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -51,18 +54,25 @@ _ROUTES = frozenset({"/", "/health", "/ready", "/model", "/models", "/models/", 
 
 
 class App:
-    """The front: an ASGI application."""
+    """The front: an ASGI application.
+
+    Args:
+        life: answers the server when it starts and ends.
+        control: makes the control routes.
+    """
 
     def __init__(
         self,
-        control: FastAPI,
+        life: ASGIApp,
+        control: "Callable[[], FastAPI]",
         doors: list[Door],
         guard: Guard,
         fleet: Fleet,
         tracing: "Tracing | None" = None,
         log: AccessLog | None = None,
     ) -> None:
-        self.control, self.fleet, self.metrics = control, fleet, fleet.default.metrics
+        self.fleet, self.metrics = fleet, fleet.default.metrics
+        self._life, self._make_control = life, control
         self.loader, self.capture = fleet.default.loader, fleet.default.capture
         self._guard, self._tracing, self._log = guard, tracing, log
         self._doors = {path: door for door in doors for path in door.paths}
@@ -70,7 +80,7 @@ class App:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self.control(scope, receive, send)
+            await self._life(scope, receive, send)
             return
         began = time.perf_counter()
         headers = dict(scope["headers"])
@@ -101,7 +111,8 @@ class App:
                 await door(scope, receive, answer, headers, request_id)
             else:
                 scope["state"] = {**scope.get("state", {}), "request_id": request_id}
-                await self.control(scope, receive, answer)
+                control = self.control if "control" in self.__dict__ else await asyncio.to_thread(lambda: self.control)
+                await control(scope, receive, answer)
         except ClientDisconnect:
             status = status or 499
         except Exception as error:
@@ -116,6 +127,11 @@ class App:
             if self._log is not None:
                 name, version = who.name if who else "", served[-1] if served else None
                 self._log.note(request_id, scope["method"], route, status, seconds, size, name, version)
+
+    @cached_property
+    def control(self) -> "FastAPI":
+        """The control routes, made when the first of them is asked for: FastAPI takes a quarter of the time from start to prediction."""
+        return self._make_control()
 
     def _route(self, path: str) -> str:
         """A path as figures name it: never what a client made up."""
@@ -181,7 +197,7 @@ def create_app(
     log = AccessLog(settings.serving_access_log) if settings.serving_access_log else None
 
     @asynccontextmanager
-    async def lifespan(control: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: object) -> AsyncIterator[None]:
         fleet.start()
         if log is not None:
             log.start()
@@ -200,8 +216,13 @@ def create_app(
 
     doors: list[Door] = [NativeDoor(fleet), OpenInferenceDoor(fleet), MlflowDoor(fleet), AkerbpDoor(fleet)]
     guard = Guard(host or settings.serving_host, settings)
-    control = control_app(fleet, guard, lifespan, shared.page if shared else lambda: page_of(own))
-    return App(control, doors, guard, fleet, tracing, log)
+
+    def control() -> "FastAPI":
+        from zebra_serving.routes import control_app
+
+        return control_app(fleet, guard, shared.page if shared else lambda: page_of(own))
+
+    return App(Router(lifespan=lifespan), control, doors, guard, fleet, tracing, log)
 
 
 def _tracing(settings: Settings, fleet: Fleet) -> "Tracing | None":

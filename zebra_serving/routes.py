@@ -84,7 +84,7 @@ class ModelView(BaseModel):
     route: RouteView | None = None
 
 
-def control_app(fleet: Fleet, guard: Guard, lifespan: Any, metrics: Callable[[], tuple[bytes, str]]) -> FastAPI:
+def control_app(fleet: Fleet, guard: Guard, metrics: Callable[[], tuple[bytes, str]]) -> FastAPI:
     """The control routes as an application of their own; `app` mounts the doors beside it.
 
     Args:
@@ -93,7 +93,7 @@ def control_app(fleet: Fleet, guard: Guard, lifespan: Any, metrics: Callable[[],
     default = fleet.default
     loader = default.loader
     # FastAPI's docs pages fetch their scripts from a CDN and stay blank without one; `/` is ours and needs nothing.
-    app = FastAPI(title=f"{loader.model} ({loader.alias})", docs_url=None, redoc_url=None, lifespan=lifespan)
+    app = FastAPI(title=f"{loader.model} ({loader.alias})", docs_url=None, redoc_url=None)
 
     @app.get("/health", summary="Is the process alive")
     async def health() -> Health:

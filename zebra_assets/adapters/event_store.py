@@ -9,14 +9,12 @@ from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import Select, func, select
-from sqlalchemy.dialects import postgresql, sqlite
 
-from zebra_assets.adapters.state import engine, reading, writing
+from zebra_assets.adapters.state import engine, insert_or, reading, writing
 from zebra_assets.adapters.tables import events
 from zebra_assets.contracts.events import Drawn, Event, LabelEvent, Outcome, PredictionEvent
 
 _IN = 500  # names in one statement; SQLite takes 32,766, older ones 999
-_INSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
 class SqlEvents:
@@ -30,7 +28,7 @@ class SqlEvents:
         if not batch:
             return 0
         opened = engine(self.url)
-        statement = _INSERT[opened.dialect.name](events).on_conflict_do_nothing(index_elements=["event_id"])
+        statement = insert_or(opened, events).on_conflict_do_nothing(index_elements=["event_id"])
         with writing(opened) as connection:
             new: int = connection.execute(statement, [_row(e) for e in batch]).rowcount
         return new

@@ -1,19 +1,14 @@
 """`Routes` on the state database: the log of routes with its audit entries, tallies of arms, and verdicts."""
 
-from typing import Any
-
 from sqlalchemy import insert, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
 from zebra_assets.adapters.audit_log import TURN, chain
-from zebra_assets.adapters.state import engine, reading, writing
+from zebra_assets.adapters.state import engine, insert_or, reading, writing
 from zebra_assets.adapters.tables import arms, routes, verdicts
 from zebra_assets.contracts.arm import ArmTally
 from zebra_assets.contracts.route import Route, Verdict
 from zebra_assets.errors import Conflict
-
-_INSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
 class SqlRoutes:
@@ -54,7 +49,7 @@ class SqlRoutes:
         opened = engine(self.url)
         body = tally.model_dump_json()
         values = {"id": tally.id, "model": tally.model, "alias": tally.alias, "route": tally.route, "body": body}
-        statement = _INSERT[opened.dialect.name](arms).values(**values)
+        statement = insert_or(opened, arms).values(**values)
         with writing(opened) as connection:
             connection.execute(statement.on_conflict_do_update(index_elements=["id"], set_={"body": body}))
 

@@ -1,16 +1,12 @@
 """`Sketches` on the state database: what servers remember of their predictions, one row per version, hour and server."""
 
 from datetime import UTC, datetime
-from typing import Any
 
 from sqlalchemy import func, select
-from sqlalchemy.dialects import postgresql, sqlite
 
-from zebra_assets.adapters.state import engine, reading, writing
+from zebra_assets.adapters.state import engine, insert_or, reading, writing
 from zebra_assets.adapters.tables import sketches
 from zebra_assets.contracts.sketch import WindowSketch
-
-_INSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
 class SqlSketches:
@@ -26,7 +22,7 @@ class SqlSketches:
             "id": window.id, "model": window.model, "version": window.version, "window_start": window.window_start,
             "rows": window.rows, "body": window.model_dump_json(),
         }  # fmt: skip
-        statement = _INSERT[opened.dialect.name](sketches).values(**values)
+        statement = insert_or(opened, sketches).values(**values)
         changed = {name: values[name] for name in ("rows", "body")}
         with writing(opened) as connection:
             connection.execute(statement.on_conflict_do_update(index_elements=["id"], set_=changed))

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, Table, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, InterfaceError, NoSuchModuleError, OperationalError
 
@@ -194,6 +194,20 @@ def _use_wal(opened: Engine) -> None:
             if time.monotonic() > deadline:
                 raise Unavailable(f"The state database at {_shown(opened.url)} stays busy: {error}.", fix="mlops doctor") from error
             time.sleep(0.02)
+
+
+def insert_or(opened: Engine, table: Table) -> Any:
+    """An INSERT in the database's own words, which can say what to do about a row that is there already.
+
+    Postgres' words are imported where Postgres is used: 60 ms of a server's start.
+    """
+    if opened.dialect.name == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert as postgres
+
+        return postgres(table)
+    from sqlalchemy.dialects.sqlite import insert as sqlite
+
+    return sqlite(table)
 
 
 @contextmanager

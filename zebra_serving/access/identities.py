@@ -12,15 +12,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256
+from typing import TYPE_CHECKING
 
 from zebra_assets.adapters.token_file import TokenFile
 from zebra_assets.contracts.noun import now
 from zebra_assets.contracts.token import SCOPES, Token
 from zebra_assets.errors import ZebraError
 from zebra_assets.governance.tokens import belongs, id_of
-from zebra_serving.access.oidc import Oidc
 from zebra_serving.budget import Budget
 from zebra_serving.problems import RateLimited, Unauthorized
+
+if TYPE_CHECKING:
+    from zebra_serving.access.oidc import Oidc  # with PyJWT 50 ms and 10 MB that only servers with an issuer need
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +57,7 @@ class Identities:
     """
 
     def __init__(
-        self, static: str, book: TokenFile, oidc: Oidc | None, *, must: bool, clock: Callable[[], float] = time.perf_counter
+        self, static: str, book: TokenFile, oidc: "Oidc | None", *, must: bool, clock: Callable[[], float] = time.perf_counter
     ) -> None:
         self._static = sha256(f"Bearer {static}".encode()).digest() if static else None
         self._book, self._oidc, self._clock = book, oidc, clock
@@ -129,7 +132,7 @@ class Identities:
             return _nobody(f"Token '{token.name}' is {state} since {since:%Y-%m-%d %H:%M} UTC.")
         return Identity(token.name, frozenset(token.scopes), self._deadline(token.expires_at, at))
 
-    def _of_issuer(self, text: str, oidc: Oidc) -> Identity:
+    def _of_issuer(self, text: str, oidc: "Oidc") -> Identity:
         try:
             said = oidc.read(text)
         except Unauthorized as error:

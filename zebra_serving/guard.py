@@ -61,12 +61,13 @@ class Guard:
 
     Args:
         host: where the server is bound. On loopback only loopback names, and the setting's, are accepted as Host.
+        routes: which scopes each asks for; default the server's own.
 
     Raises:
         UsageError: the settings about JWTs do not fit.
     """
 
-    def __init__(self, host: str, settings: Settings) -> None:
+    def __init__(self, host: str, settings: Settings, routes: dict[str, frozenset[str]] | None = None) -> None:
         more = [name.strip().lower() for name in settings.serving_allowed_hosts.split(",") if name.strip()]
         loopback = is_loopback(host)
         near = _LOOPBACK_NAMES | {host.strip("[]").lower()} if loopback else frozenset[str]()
@@ -80,7 +81,7 @@ class Guard:
 
             oidc = Oidc.of(settings)
         self._identities = Identities(secret, TokenFile(settings.tokens_file), oidc, must=not loopback)
-        self._scopes, self._rates = Scopes(), Rates(settings.serving_rate_per_s)
+        self._scopes, self._rates = Scopes(routes), Rates(settings.serving_rate_per_s)
 
     @property
     def callers_are_known(self) -> bool:

@@ -38,6 +38,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "promote": (f"{_HERE}.models:promote", "Move an alias to a run's version, if the gate is open."),
         "rollback": (f"{_HERE}.models:rollback", "Move an alias back."),
         "serve": (f"{_HERE}.stack:serve", "Serve the version an alias names over HTTP."),
+        "training-service": (f"{_HERE}.training_service:training_service", "Train when asked over HTTP."),
         "token": (f"{_HERE}.tokens:token", "Make, list and revoke the server's bearer tokens."),
         "route": (f"{_HERE}.routes:route", "Share requests between versions: weights, shadow, canary, verdict."),
         "monitor": (f"{_HERE}.models:monitor", "Compare recent predictions with the training baseline."),

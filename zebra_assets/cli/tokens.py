@@ -7,7 +7,7 @@ import click
 
 from zebra_assets.cli.verb import Call, Name, common_options, verb
 
-_SCOPES = ("predict", "read", "operate")
+_SCOPES = ("predict", "read", "operate", "train")
 
 
 @click.group()
@@ -15,7 +15,8 @@ _SCOPES = ("predict", "read", "operate")
 def token(**_: Any) -> None:
     """Make, list and revoke the server's bearer tokens.
 
-    Scopes: predict asks for predictions, read sees /model, /metrics and the interface, operate changes what the server does.
+    Scopes: predict asks for predictions, read sees /model, /metrics and the interface, operate changes what the server does,
+    train asks the training service for a run.
     A running server knows a new or revoked token within a second. Once there is a file of tokens, every caller needs one.
     """
 

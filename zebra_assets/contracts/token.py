@@ -11,7 +11,7 @@ from pydantic import Field, StringConstraints
 from zebra_assets.contracts.names import Name
 from zebra_assets.contracts.noun import Noun
 
-Scope = Literal["predict", "read", "operate"]
+Scope = Literal["predict", "read", "operate", "train"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 Hex = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]+$", max_length=128)]
 

@@ -7,8 +7,8 @@ that has no line.
 import re
 
 OPEN: frozenset[str] = frozenset()  # nobody is asked who they are
-PREDICT, READ, OPERATE = frozenset({"predict"}), frozenset({"read"}), frozenset({"operate"})
-KNOWN = PREDICT | READ | OPERATE  # any token at all
+PREDICT, READ, OPERATE, TRAIN = frozenset({"predict"}), frozenset({"read"}), frozenset({"operate"}), frozenset({"train"})
+KNOWN = PREDICT | READ | OPERATE | TRAIN  # any token at all
 
 ROUTES: dict[str, frozenset[str]] = {
     "GET /health": OPEN,

@@ -44,13 +44,18 @@ class AkerbpDoor:
         except ClientDisconnect:
             raise
         except Exception as error:
-            status, more, raw = answer_to(error, request_id)
-            said = _decode(raw)
-            refusal = _encode({"status": "error", "message": said.pop("error"), **said})
-            kept = [(name.encode(), value.encode()) for name, value in more.items() if not name.startswith("content-")]
-            await send_json(send, refusal, status, more=kept)
+            status, body, more = refusal(error, request_id)
+            await send_json(send, body, status, more=more)
             return
         await send_json(send, answer)
+
+
+def refusal(error: Exception, request_id: str) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
+    """Status, body and headers that tell a client of this contract about ``error``; for the training service, too."""
+    status, more, raw = answer_to(error, request_id)
+    said = _decode(raw)
+    body = _encode({"status": "error", "message": said.pop("error"), **said})
+    return status, body, [(name.encode(), value.encode()) for name, value in more.items() if not name.startswith("content-")]
 
 
 def _write(answer: Answer) -> bytes:

@@ -7,6 +7,7 @@ see this class. The server has a composition root of its own (`zebra_serving/app
 from dataclasses import dataclass
 from functools import cached_property
 
+from zebra_assets.contracts.code_approval import Approvals
 from zebra_assets.contracts.ports import AuditLog, EventStore, Ledger, Locks, Manifests, ObjectStore, Records, Registry, Tracker
 from zebra_assets.contracts.route import Routes
 from zebra_assets.contracts.sketch import Sketches
@@ -66,6 +67,12 @@ class Parts:
         from zebra_assets.adapters.audit_log import SqlAudit
 
         return SqlAudit(self.settings.state)
+
+    @cached_property
+    def approvals(self) -> Approvals:
+        from zebra_assets.adapters.approvals import SqlApprovals
+
+        return SqlApprovals(self.settings.state)
 
     @cached_property
     def tracker(self) -> Tracker:

@@ -28,6 +28,7 @@ class Settings(BaseSettings):
     environment: Literal["dev", "staging", "prod"] = Field(default="dev", description="Which environment this is.")
     actor: str | None = Field(default=None, description="Who acts, for ledger and audit; default: the login name.")
     state_url: str | None = Field(default=None, description="SQLAlchemy URL of the state database; default SQLite in .zebraops/.")
+    four_eyes: bool = Field(default=False, description="Whether a version's code must be approved by another than its trainer.")
     object_store_url: str | None = Field(default=None, description="file:// or s3:// URL of the object store; default .zebraops/objects.")
     s3_endpoint_url: str | None = Field(default=None, description="Endpoint of an S3 server that is not AWS.")
     mlflow_tracking_uri: str | None = Field(default=None, description="MLflow tracking and registry; default SQLite in .zebraops/.")

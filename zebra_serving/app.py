@@ -20,6 +20,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from zebra_assets.contracts.code_approval import Approvals
 from zebra_assets.contracts.ports import EventStore, Ledger, Records
 from zebra_assets.contracts.route import Routes
 from zebra_assets.contracts.sketch import Sketches
@@ -185,6 +186,7 @@ def create_app(
         records=records or _records(settings),
         sketches=sketches or _sketches(settings),
         routes=routes or _routes(settings),
+        approvals=_approvals(settings),
         reachable=StateFile(settings.state).check,
     )
     models = dict.fromkeys([model] if isinstance(model, str) else model)
@@ -259,6 +261,12 @@ def _routes(settings: Settings) -> Routes:
     from zebra_assets.adapters.routes import SqlRoutes
 
     return SqlRoutes(settings.state)
+
+
+def _approvals(settings: Settings) -> Approvals:
+    from zebra_assets.adapters.approvals import SqlApprovals
+
+    return SqlApprovals(settings.state)
 
 
 def _records(settings: Settings) -> Records:

@@ -93,6 +93,7 @@ class Batcher:
         while (job := self._queue.get()) is not None:
             self._comers.wait()
             jobs: list[Job] = [job]
+            following: Job | None = None
             ending = False
             while len(jobs) < MAX_TOGETHER:
                 try:
@@ -106,6 +107,8 @@ class Batcher:
             began = time.perf_counter()
             self._work(jobs)
             self._comers.answered(len(jobs), time.perf_counter() - began)
+            job = following = None  # while it waits, this thread keeps no version in memory
+            jobs = []
             if ending:
                 return
 

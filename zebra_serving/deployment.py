@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
 
+from zebra_assets.contracts.code_approval import Approvals
 from zebra_assets.contracts.dataset_spec import load_dataset_spec
 from zebra_assets.contracts.model_folder import ModelFeature
 from zebra_assets.contracts.model_spec import ModelSpec, load_model_spec
@@ -30,6 +31,7 @@ from zebra_serving.compile.workshop import Workshop
 from zebra_serving.fetch import Source
 from zebra_serving.loader import Loader
 from zebra_serving.metrics import Metrics
+from zebra_serving.own_code import OwnCodeShop
 from zebra_serving.recording import Recording
 from zebra_serving.routing.figures import RouteFigures
 from zebra_serving.routing.plane import Chosen, RoutedPlane
@@ -56,6 +58,7 @@ class Ports:
     records: Records
     sketches: Sketches
     routes: Routes
+    approvals: Approvals
     reachable: Callable[[], None]
 
 
@@ -124,8 +127,9 @@ class Deployment:
             sketches=ports.sketches if spec else None,
             reachable=ports.reachable,
         )
-        workshop = Workshop(serving / "compiled", keys=_keys(settings, spec))
-        staging = Staging(serving / "cache", ports.registry, ports.records, workshop)
+        keys = _keys(settings, spec)
+        workshop, own_code = Workshop(serving / "compiled", keys), OwnCodeShop(ports.approvals, keys)
+        staging = Staging(serving / "cache", ports.registry, ports.records, workshop, own_code)
         self.loader = Loader(
             model,
             alias,

@@ -18,6 +18,13 @@ def write_atomically(path: Path, data: bytes) -> None:
     scratch.replace(path)
 
 
+def read_only(folder: Path) -> None:
+    """Take away the right to write what was verified, from this server too. A link's target keeps its rights."""
+    for path in (*folder.rglob("*"), folder):
+        if not path.is_symlink():
+            path.chmod(0o555 if path.is_dir() else 0o444)
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """One process and thread at a time; the file stays, the lock goes with whoever held it, however that ends.

@@ -169,7 +169,7 @@ class Loader:
             if head.seq != current.promotion.seq:  # moved away and back between two polls
                 self.current = replace(current, promotion=head)
             self.standing = replace(self.standing, failure=None)
-        elif previous is not None and previous.is_version_of(head):
+        elif previous is not None and previous.is_version_of(head) and self._staging.still_stands(previous):
             self._swap(replace(previous, promotion=head), self._ended)
         elif failure is None or failure.seq != head.seq or time.monotonic() >= failure.retry_at:
             self._try(head, failure)

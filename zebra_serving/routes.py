@@ -10,6 +10,7 @@ from fastapi.responses import HTMLResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
+from zebra_assets.contracts.code_approval import CodeApproval
 from zebra_assets.errors import ZebraError
 from zebra_serving.deployment import Deployment
 from zebra_serving.description import describe
@@ -58,6 +59,15 @@ class Drift(BaseModel):
     fix: str
 
 
+class CodeView(BaseModel):
+    """Whose word lets this version run code of its own, and where the audit log says so."""
+
+    approved_by: str
+    approved_at: datetime
+    reason: str
+    entry: int
+
+
 class ModelView(BaseModel):
     """The version in force, what it reads, and what stands in the way of another one. Fields are null while nothing is loaded."""
 
@@ -76,6 +86,7 @@ class ModelView(BaseModel):
     columns: list[dict[str, Any]] = []
     keys: list[str] = []
     metrics: dict[str, float] = {}
+    own_code: CodeView | None = None
     previous_version: str | None = None
     memory_bytes: int = 0
     last_reload_failure: ReloadFailure | None = None
@@ -178,8 +189,13 @@ def _view(one: Deployment) -> ModelView:
         "loaded_at": served.loaded_at, "form": served.model.form, "form_checked": served.checked,
         "refused_forms": dict(served.refused), "self_test": served.self_test,
         "columns": served.schema.columns(), "keys": [k.name for k in served.schema.keys], "metrics": dict(served.metrics),
+        "own_code": _code(served.approval) if served.approval else None,
     }  # fmt: skip
     return view.model_copy(update=about)
+
+
+def _code(word: CodeApproval) -> CodeView:
+    return CodeView(approved_by=word.actor, approved_at=word.created_at, reason=word.reason, entry=word.seq)
 
 
 def _failure(failure: Failure) -> ReloadFailure:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from zebra_assets.contracts.code_approval import CodeApproval
 from zebra_assets.contracts.promotion import Promotion
 from zebra_serving.rows import Rows
 from zebra_serving.schema import RowSchema
@@ -106,6 +107,7 @@ class Served:
         checked: how the form was compared with scikit-learn's own answers.
         refused: quicker forms that were not taken, each with the reason.
         weight: bytes of memory, see `weight`.
+        approval: whose word lets it run its own code; None for all others.
     """
 
     promotion: Promotion
@@ -119,6 +121,7 @@ class Served:
     checked: str = ""
     refused: Mapping[str, str] = field(default_factory=dict)
     weight: int = 0
+    approval: CodeApproval | None = None
 
     def is_version_of(self, promotion: Promotion) -> bool:
         """Whether ``promotion`` names these very bytes."""

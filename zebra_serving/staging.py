@@ -21,7 +21,8 @@ from zebra_serving.compile.form import Golden
 from zebra_serving.compile.workshop import Workshop, differs
 from zebra_serving.examples import EXAMPLE, request_of
 from zebra_serving.fetch import Source
-from zebra_serving.files import locked
+from zebra_serving.files import locked, read_only
+from zebra_serving.own_code import OwnCodeShop
 from zebra_serving.problems import InputInvalid
 from zebra_serving.rows import Rows
 from zebra_serving.served import Served, datatype_of
@@ -54,10 +55,12 @@ class Staging:
         cache: `<home>/serving/cache`.
         records: where the evaluation's figures are; None to serve without them.
         workshop: opens a model folder after checking its digest.
+        own_code: opens what the workshop refuses because it brings code, where an approver has said so.
     """
 
-    def __init__(self, cache: Path, registry: Source, records: Records | None, workshop: Workshop) -> None:
-        self._cache, self._registry, self._records, self._workshop = cache, registry, records, workshop
+    def __init__(self, cache: Path, registry: Source, records: Records | None, workshop: Workshop, own_code: OwnCodeShop) -> None:
+        self._cache, self._registry, self._records = cache, registry, records
+        self._workshop, self._own_code = workshop, own_code
 
     def prepare(self, promotion: Promotion) -> Served:
         """A version in memory, tested, with the digest that the ledger names.
@@ -83,9 +86,18 @@ class Staging:
                 raise
             self._download(promotion, folder)
             served = self._open(promotion, folder)
-        _lock(folder)
+        read_only(folder)
         self._prune(folder)
         return served
+
+    def still_stands(self, served: Served) -> bool:
+        """Whether a version that was kept warm may serve again: what runs its own code needs an approval at that moment, too."""
+        if served.approval is None:
+            return True
+        try:
+            return self._own_code.proven(served.promotion).seq == served.approval.seq
+        except ZebraError:
+            return False
 
     def _download(self, promotion: Promotion, folder: Path) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -98,8 +110,12 @@ class Staging:
             shutil.rmtree(scratch, ignore_errors=True)
 
     def _open(self, promotion: Promotion, folder: Path) -> Served:
+        approval = None
         try:
-            made = self._workshop.open(folder, promotion.model_digest)
+            try:
+                made = self._workshop.open(folder, promotion.model_digest)
+            except Refused as refusal:
+                made, approval = self._own_code.open(promotion, folder, refusal)
         except Refused as error:
             raise BadCandidate("refused", error) from error
         except Exception as error:
@@ -115,6 +131,7 @@ class Staging:
             checked=made.checked,
             refused=made.refused,
             weight=made.weight,
+            approval=approval,
         )
         try:
             return self._self_test(served, folder / EXAMPLE, made.golden)
@@ -159,13 +176,6 @@ class Staging:
         folders = sorted((p for p in used.parent.iterdir() if not p.name.startswith(".")), key=lambda p: p.stat().st_mtime, reverse=True)
         for old in [p for p in folders if p != used][KEEP:]:
             _discard(old)
-
-
-def _lock(folder: Path) -> None:
-    """Take away the right to write what was verified, from this server too."""
-    for path in folder.iterdir():
-        path.chmod(0o444)
-    folder.chmod(0o555)
 
 
 def _discard(folder: Path) -> None:

@@ -18,6 +18,7 @@ import pytest
 from tests.serving import hostile
 from tests.serving.conftest import MODEL, ROW, Bench, Shelf, until
 from tests.serving.hostile import CORPUS, SELF_TESTED, SLOW, Make
+from tests.serving.own_code import approve
 from zebra_assets.adapters.model_files import load_model, model_digest
 from zebra_assets.errors import Refused
 
@@ -122,6 +123,15 @@ def test_hostile_folders_leave_the_old_version_serving(bench: Bench, tmp_path: P
     some = [*sorted(set(CORPUS) - SLOW)[::9], "pickle renamed"]
     reasons = refuse_all(bench, tmp_path, {name: CORPUS[name] for name in some}, lambda name, folder: digest_of(folder))
     assert sum(reasons.values()) == len(some) >= 7
+
+
+def test_a_word_for_one_digest_lets_no_other_folder_in(bench: Bench, tmp_path: Path) -> None:
+    bringing = {name: CORPUS[name] for name in ("a custom pyfunc", "code", "loader_module", "models from code", "pickle", "a python file")}
+    never = {name: CORPUS[name] for name in ("code outside", "link to a file", "a pipe", "yaml: python/name")}
+    for version in range(100, 100 + len(bringing) + len(never)):
+        approve(bench.settings.state, str(version), DIGEST)
+    reasons = refuse_all(bench, tmp_path, bringing | never, lambda name, folder: digest_of(folder))
+    assert reasons == {"refused": len(bringing | never)}
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ must hold trusted types only; then it is opened. Shared by evaluation and the se
 mlflow would cost each process 1.5 s and would take its list of trusted types from the model itself.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from zebra_assets.contracts.model_folder import (
 )
 from zebra_assets.errors import DataInvalid, Refused
 
-__all__ = ["LoadedModel", "ModelFeature", "Predictions", "load_model", "model_digest"]
+__all__ = ["LoadedModel", "ModelFeature", "Predictions", "columns_of", "load_model", "model_digest"]
 
 MOST_UNPACKED = 50
 FEW = 10_000
@@ -88,20 +89,25 @@ class LoadedModel:
 
     def rows(self, table: pa.Table) -> Any:
         """``table`` as the estimator reads it: a DataFrame, or a bare array where it was fitted on one. Raises `DataInvalid`."""
-        given = set(table.column_names)
-        if missing := [f.name for f in self.features if f.name not in given]:
-            raise DataInvalid(f"The rows lack the model's column{'s'[: len(missing) > 1]} {', '.join(missing)}.", fix="add the columns")
-        columns = []
-        for feature in self.features:
-            column, kind = table.column(feature.name), _ARROW[feature.dtype]
-            try:
-                columns.append(column if column.type == kind else column.cast(kind))
-            except pa.ArrowInvalid as error:
-                raise DataInvalid(f"Column {feature.name} does not fit {feature.dtype}: {error}.", fix="mend the values") from error
         # For a few rows, waking Arrow's threads costs more than the rows.
-        frame = pa.table(columns, names=[f.name for f in self.features]).to_pandas(use_threads=len(table) > FEW)
+        frame = columns_of(self.features, table).to_pandas(use_threads=len(table) > FEW)
         # Fitted on a bare array: scikit-learn would warn about names that it cannot check.
         return frame if hasattr(self.estimator, "feature_names_in_") else frame.to_numpy()
+
+
+def columns_of(features: Sequence[ModelFeature], table: pa.Table) -> pa.Table:
+    """The model's columns of ``table``, in its order and types. Raises `DataInvalid`."""
+    given = set(table.column_names)
+    if missing := [f.name for f in features if f.name not in given]:
+        raise DataInvalid(f"The rows lack the model's column{'s'[: len(missing) > 1]} {', '.join(missing)}.", fix="add the columns")
+    columns = []
+    for feature in features:
+        column, kind = table.column(feature.name), _ARROW[feature.dtype]
+        try:
+            columns.append(column if column.type == kind else column.cast(kind))
+        except pa.ArrowInvalid as error:
+            raise DataInvalid(f"Column {feature.name} does not fit {feature.dtype}: {error}.", fix="mend the values") from error
+    return pa.table(columns, names=[f.name for f in features])
 
 
 def load_model(folder: Path, digest: str | None) -> LoadedModel:

@@ -40,6 +40,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "serve": (f"{_HERE}.stack:serve", "Serve the version an alias names over HTTP."),
         "training-service": (f"{_HERE}.training_service:training_service", "Train when asked over HTTP."),
         "token": (f"{_HERE}.tokens:token", "Make, list and revoke the server's bearer tokens."),
+        "code": (f"{_HERE}.code:code", "Let a version run the code it brings: show, approve, revoke."),
         "route": (f"{_HERE}.routes:route", "Share requests between versions: weights, shadow, canary, verdict."),
         "monitor": (f"{_HERE}.models:monitor", "Compare recent predictions with the training baseline."),
         "label": (f"{_HERE}.labels:label", "Bring the true labels of earlier predictions."),

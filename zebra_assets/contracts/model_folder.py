@@ -1,7 +1,8 @@
 """A model folder: which files may lie in it, what its MLmodel may say, which types its model file may hold.
 
 Reads text and names, never opens the model itself. `training/package` writes such folders, `adapters/model_files` loads
-them; both believe this file. The format is MLflow's own, so `mlflow.pyfunc.load_model` reads the same folder.
+them; both believe this file. The format is MLflow's own, so `mlflow.pyfunc.load_model` reads the same folder. What a folder
+must still be where an approver lets it bring code of its own is in `own_code`.
 """
 
 import json
@@ -135,6 +136,12 @@ def verify_model_folder(folder: Path, digest: str | None) -> ModelFolder:
     Raises:
         Refused: other bytes than ``digest`` promises (None promises nothing), and as `read_model_folder`.
     """
+    check_bytes(folder, digest)
+    return read_model_folder(folder)
+
+
+def check_bytes(folder: Path, digest: str | None) -> None:
+    """Raises `Refused` for other bytes than ``digest`` promises (None promises nothing), and for links, pipes and devices."""
     if folder.is_dir():
         check_kinds(folder)  # before anything is hashed: a link may lead to a file that never ends
     found = model_digest(folder) if folder.is_dir() else "nothing"
@@ -143,7 +150,6 @@ def verify_model_folder(folder: Path, digest: str | None) -> ModelFolder:
             f"Model folder {folder.name} has digest {found[:16]}, not the promised {digest[:16]}: its bytes were changed.",
             fix="mlops train the model again; find out who wrote to the artifact store",
         )
-    return read_model_folder(folder)
 
 
 def read_model_folder(folder: Path) -> ModelFolder:
@@ -155,19 +161,30 @@ def read_model_folder(folder: Path) -> ModelFolder:
     """
     check_kinds(folder)
     _check_files(folder)
+    document = read_mlmodel(folder)
+    _check_flavours(folder, document.get("flavors"))
+    return said_by(folder, document)
+
+
+def read_mlmodel(folder: Path) -> dict[str, Any]:
+    """What a folder's MLmodel says, unchecked. Raises `Refused` where it is no plain YAML mapping."""
     try:
         document, _ = load(folder / "MLmodel")
     except (NotFound, SpecInvalid) as error:
-        raise _refused(folder, f"its MLmodel cannot be read: {error.message}") from error
+        raise refused(folder, f"its MLmodel cannot be read: {error.message}") from error
     if not isinstance(document, dict):
-        raise _refused(folder, "its MLmodel is not a mapping")
-    _check_flavours(folder, document.get("flavors"))
+        raise refused(folder, "its MLmodel is not a mapping")
+    return document
+
+
+def said_by(folder: Path, document: dict[str, Any]) -> ModelFolder:
+    """The signature and our own metadata of an MLmodel. Raises `Refused` where they do not fit."""
     features = _features(folder, document.get("signature") or {})
     try:
         about = (document.get("metadata") or {}).get("zebra") or {}
         return ModelFolder(features=features, **about)
     except (ValidationError, TypeError, AttributeError) as error:
-        raise _refused(folder, f"its MLmodel's metadata.zebra does not fit: {error}") from error
+        raise refused(folder, f"its MLmodel's metadata.zebra does not fit: {error}") from error
 
 
 def check_kinds(folder: Path) -> None:
@@ -176,37 +193,37 @@ def check_kinds(folder: Path) -> None:
     Raises `Refused`.
     """
     if folder.is_symlink() or not folder.is_dir():
-        raise _refused(folder, "it is not a plain folder")
+        raise refused(folder, "it is not a plain folder")
     for count, path in enumerate(folder.rglob("*"), start=1):
         name, about = path.relative_to(folder).as_posix(), path.lstat()
         if count > MOST_ENTRIES:
-            raise _refused(folder, f"it holds more than {MOST_ENTRIES} files")
+            raise refused(folder, f"it holds more than {MOST_ENTRIES} files")
         if stat.S_ISLNK(about.st_mode):
-            raise _refused(folder, f"{name} is a symbolic link")
+            raise refused(folder, f"{name} is a symbolic link")
         if not stat.S_ISDIR(about.st_mode) and not stat.S_ISREG(about.st_mode):
-            raise _refused(folder, f"{name} is a pipe, a socket or a device")
+            raise refused(folder, f"{name} is a pipe, a socket or a device")
         if stat.S_ISREG(about.st_mode) and about.st_nlink > 1:
-            raise _refused(folder, f"{name} is a hard link: it has another name elsewhere")
+            raise refused(folder, f"{name} is a hard link: it has another name elsewhere")
 
 
 def _check_files(folder: Path) -> None:
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.suffix.lower() in PICKLES:
-            raise _refused(folder, f"{name} is a pickle, which runs code when opened")
+            raise refused(folder, f"{name} is a pickle, which runs code when opened")
         if path.is_dir():
-            raise _refused(folder, f"it has a folder {name}/, which can bring code of its own")
+            raise refused(folder, f"it has a folder {name}/, which can bring code of its own")
         if name not in FILES:
-            raise _refused(folder, f"{name} does not belong there")
+            raise refused(folder, f"{name} does not belong there")
     if not (folder / MODEL_FILE).is_file():
-        raise _refused(folder, f"it has no {MODEL_FILE}")
+        raise refused(folder, f"it has no {MODEL_FILE}")
 
 
 def _check_flavours(folder: Path, flavours: Any) -> None:
     if not isinstance(flavours, dict) or "sklearn" not in flavours:
-        raise _refused(folder, "its MLmodel has no sklearn flavour")
+        raise refused(folder, "its MLmodel has no sklearn flavour")
     if unknown := sorted(set(flavours) - _FLAVOURS):
-        raise _refused(folder, f"its MLmodel offers the flavour '{unknown[0]}'; known: {', '.join(sorted(_FLAVOURS))}")
+        raise refused(folder, f"its MLmodel offers the flavour '{unknown[0]}'; known: {', '.join(sorted(_FLAVOURS))}")
     for name, wanted in {
         "sklearn": {"serialization_format": "skops", "pickled_model": MODEL_FILE, "code": None},
         "python_function": {"loader_module": "mlflow.sklearn", "model_path": MODEL_FILE, "code": None},
@@ -215,10 +232,10 @@ def _check_flavours(folder: Path, flavours: Any) -> None:
         if flavour is None and name == "python_function":
             continue
         if not isinstance(flavour, dict):
-            raise _refused(folder, f"its MLmodel's flavour '{name}' is not a mapping")
+            raise refused(folder, f"its MLmodel's flavour '{name}' is not a mapping")
         for key, value in wanted.items():
             if flavour.get(key) != value:
-                raise _refused(folder, f"its MLmodel says {name}.{key}: {flavour.get(key)!r}, only {value!r} is safe")
+                raise refused(folder, f"its MLmodel says {name}.{key}: {flavour.get(key)!r}, only {value!r} is safe")
 
 
 def _features(folder: Path, signature: dict[str, Any]) -> list[ModelFeature]:
@@ -226,13 +243,14 @@ def _features(folder: Path, signature: dict[str, Any]) -> list[ModelFeature]:
         columns = json.loads(signature["inputs"])
         found = [ModelFeature(name=c["name"], dtype=FROM_MLFLOW[c["type"]], required=c.get("required", True)) for c in columns]
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise _refused(folder, "its MLmodel has no signature of named, plain columns") from error
+        raise refused(folder, "its MLmodel has no signature of named, plain columns") from error
     if len({f.name for f in found}) != len(found):
-        raise _refused(folder, "its signature names a column twice")
+        raise refused(folder, "its signature names a column twice")
     return found
 
 
-def _refused(folder: Path, why: str) -> Refused:
+def refused(folder: Path, why: str) -> Refused:
+    """Why a folder is not opened."""
     return Refused(
         f"Model folder {folder.name} was refused: {why}.",
         fix="save it with `run.save_model(model)` from zebra_assets.training.sdk, which writes skops",

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from zebra_assets.contracts.digest import digest_of
 from zebra_assets.contracts.manifest import ColumnStats, Manifest
+from zebra_assets.contracts.ports import Model
+from zebra_assets.errors import Refused
 from zebra_assets.loop.keys import held_out
 from zebra_assets.parts import Parts
 
@@ -21,7 +23,7 @@ def predictions(parts: Parts, model: str, version: str, digest: str, manifest: M
         digest: of the version's files; other bytes are not opened.
 
     Raises:
-        Refused: the version's files differ from ``digest``, or could run code.
+        Refused: the version's files differ from ``digest``, or bring code that nobody has approved.
         NotFound: no such version or split.
     """
     import pyarrow.parquet as pq
@@ -29,17 +31,27 @@ def predictions(parts: Parts, model: str, version: str, digest: str, manifest: M
     key = _key(model, digest, manifest, split)
     if parts.store.exists(key):
         return pq.read_table(parts.store.fetch(key))
-    from zebra_assets.adapters.model_files import load_model
     from zebra_assets.evaluation.evaluate import predict
 
-    loaded = load_model(parts.registry.download(model, version, parts.settings.home / "cache" / "models"), digest)
-    table = predict(loaded, manifest, split, parts.store)
+    table = predict(_opened(parts, model, version, digest), manifest, split, parts.store)
     with tempfile.TemporaryDirectory(prefix="zebra-") as scratch:
         path = Path(scratch) / "predictions.parquet"
         pq.write_table(table, path, compression="zstd")
         # Overwrites: two evaluators at once may differ in the last bit of a score, and either answer is right.
         parts.store.put(key, path, overwrite=True)
     return table
+
+
+def _opened(parts: Parts, model: str, version: str, digest: str) -> Model:
+    from zebra_assets.adapters.model_files import load_model
+
+    folder = parts.registry.download(model, version, parts.settings.home / "cache" / "models")
+    try:
+        return load_model(folder, digest)
+    except Refused as refusal:
+        from zebra_assets.adapters.own_code.approved import open_approved
+
+        return open_approved(folder, model, version, digest, parts.approvals, refusal)[0]
 
 
 def prediction_baseline(parts: Parts, model: str, digest: str, manifests: Mapping[str, Manifest]) -> ColumnStats | None:

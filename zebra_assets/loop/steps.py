@@ -75,13 +75,13 @@ def train_candidate(
     tags: Mapping[str, str] | None = None,
     log: Log = print,
 ) -> "Trained":
-    """Train one candidate on the data a partition key names; ``tags`` go on its MLflow run.
+    """Train one candidate on the data a partition key names, and leave an audit entry; ``tags`` go on its MLflow run.
 
     Raises what `resolve` and `training.train` raise.
     """
     from zebra_assets.training.train import train
 
-    return train(
+    done = train(
         spec,
         safe_join(parts.settings.models_dir, spec.name),
         resolve(parts, spec, key),
@@ -97,6 +97,11 @@ def train_candidate(
         tags=tags,
         log=log,
     )
+    if done.created:
+        run = done.run
+        facts = {"model": run.model, "version": run.version, "model_digest": run.model_digest}
+        parts.audit.append(parts.settings.who, "model.trained", f"run/{run.id}", facts)
+    return done
 
 
 class Judged(NamedTuple):

@@ -52,7 +52,7 @@ class NumpyModel:
         self._encode, self._tail = Encoder(form.recipe, form.dtype).matrix, tail
 
     def predict(self, rows: Rows) -> Scored:
-        return _scored(self._tail.answer(self._encode(rows)))
+        return scored(self._tail.answer(self._encode(rows)))
 
 
 class Plain:
@@ -65,10 +65,11 @@ class Plain:
         self._loaded = loaded
 
     def predict(self, rows: Rows) -> Scored:
-        return _scored(self._loaded.predict(rows.table()))
+        return scored(self._loaded.predict(rows.table()))
 
 
-def _scored(found: "Predictions") -> Scored:
+def scored(found: "Predictions") -> Scored:
+    """A loaded model's answers as the data plane passes them on. Raises `ModelFailed` for one that is not finite."""
     for values in (found.labels, found.scores):
         if values is not None and values.dtype.kind == "f" and not np.isfinite(values).all():
             raise _not_finite()

@@ -69,6 +69,10 @@ class Settings(BaseSettings):
     serving_memory_bytes: int | None = Field(
         default=None, gt=0, description="Most bytes of models that one process keeps in memory; default no limit."
     )
+    serving_explain_s: float = Field(default=2.0, gt=0, le=60, description="Most seconds to explain the rows of one request.")
+    serving_explain_memory_bytes: int = Field(
+        default=2 << 30, ge=512 << 20, description="Most bytes that the process which explains may allocate (Linux)."
+    )
     reload_interval_s: float = Field(default=1.0, gt=0, description="How often the server asks the ledger for a new version.")
     dagster_home: Path | None = Field(default=None, description="Dagster's instance folder; default <project>/dagster_home.")
     watch_sources: bool = Field(default=True, description="Ingest when a source's revision changes, between the scheduled ingests.")

@@ -30,10 +30,12 @@ from zebra_serving.access.log import ANSWERING, AccessLog
 from zebra_serving.dataplane import PATIENCE_S
 from zebra_serving.deployment import Deployment, Ports
 from zebra_serving.doors.akerbp import AkerbpDoor
+from zebra_serving.doors.explaining import Explaining, explained_routes
 from zebra_serving.doors.mlflow_scoring import MlflowDoor
 from zebra_serving.doors.native import NativeDoor
 from zebra_serving.doors.open_inference import OpenInferenceDoor
 from zebra_serving.doors.wire import Door
+from zebra_serving.explain.helper import Helper
 from zebra_serving.fetch import LightSource, Source
 from zebra_serving.figures import Figures
 from zebra_serving.fleet import Fleet
@@ -77,7 +79,8 @@ class App:
         self.loader, self.capture = fleet.default.loader, fleet.default.capture
         self._guard, self._tracing, self._log = guard, tracing, log
         self._doors = {path: door for door in doors for path in door.paths}
-        self._routes = {route: route for route in _ROUTES} | {path: route for door in doors for path, route in door.paths.items()}
+        self._routes = {route: route for route in (*_ROUTES, *explained_routes(fleet))}
+        self._routes |= {path: route for door in doors for path, route in door.paths.items()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -121,7 +124,7 @@ class App:
                 raise
             await _refuse(error, request_id, answer)
         finally:
-            route, seconds = self._route(path), time.perf_counter() - began
+            route, seconds = self._route(scope["path"]), time.perf_counter() - began
             self.metrics.answered(route, status, seconds)
             if tracing is not None and trace is not None:
                 tracing.end(trace, status)
@@ -192,6 +195,7 @@ def create_app(
     models = dict.fromkeys([model] if isinstance(model, str) else model)
     deployments = (Deployment(settings, name, alias, ports, on_settled, lazy=i > 0, workers=workers) for i, name in enumerate(models))
     fleet = Fleet(deployments, settings.serving_memory_bytes)
+    helper = Helper(settings.home / "serving" / "compiled", settings.serving_explain_s, settings.serving_explain_memory_bytes)
 
     tracing = _tracing(settings, fleet)
     own = collected({one.model: one.metrics for one in fleet})
@@ -208,6 +212,7 @@ def create_app(
             # Connections wait in the worker's socket until it can answer; elsewhere they would be told that it cannot yet.
             await fleet.default.settled(PATIENCE_S)
         yield
+        helper.close()
         fleet.stop()
         if shared is not None:
             shared.stop()
@@ -216,7 +221,7 @@ def create_app(
         if tracing is not None:
             tracing.close()
 
-    doors: list[Door] = [NativeDoor(fleet), OpenInferenceDoor(fleet), MlflowDoor(fleet), AkerbpDoor(fleet)]
+    doors: list[Door] = [NativeDoor(fleet, Explaining(fleet, helper)), OpenInferenceDoor(fleet), MlflowDoor(fleet), AkerbpDoor(fleet)]
     guard = Guard(host or settings.serving_host, settings)
 
     def control() -> "FastAPI":

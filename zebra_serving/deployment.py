@@ -93,6 +93,7 @@ class Deployment:
 
     Attributes:
         chooser: may be replaced before `wake`.
+        staging: knows where a version's files rest.
         changed: called after each change of version, in the loader's thread.
 
     Raises:
@@ -129,7 +130,7 @@ class Deployment:
         )
         keys = _keys(settings, spec)
         workshop, own_code = Workshop(serving / "compiled", keys), OwnCodeShop(ports.approvals, keys)
-        staging = Staging(serving / "cache", ports.registry, ports.records, workshop, own_code)
+        staging = self.staging = Staging(serving / "cache", ports.registry, ports.records, workshop, own_code)
         self.loader = Loader(
             model,
             alias,

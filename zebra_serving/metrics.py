@@ -36,6 +36,11 @@ class Metrics:
         self.batch = Histogram(
             "zebra_batch_requests", "Requests answered by one call of a slow model.", buckets=(1, 2, 4, 8, 16, 32, 64), registry=r
         )
+        self.explanations = Counter("zebra_explanations", "Requests for explanations, by status.", ["status"], registry=r)
+        said = "Seconds from a request for explanations to its answer."
+        self.explanation = Histogram(
+            "zebra_explanation_seconds", said, buckets=(0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0), registry=r
+        )
         self.reloads = Counter("zebra_reloads", "Versions that took over.", registry=r)
         self.reload_failures = Counter("zebra_reload_failures", "Versions that could not take over, by reason.", ["reason"], registry=r)
         self.ledger_age = Gauge("zebra_ledger_age_seconds", "Seconds since the ledger last answered.", registry=r)

@@ -90,6 +90,12 @@ class MethodNotAllowed(Problem):
         return {"allow": self._allow}
 
 
+class NotExplainable(Problem):
+    """There is nothing to explain this model with, or nothing that could be shared out between its columns."""
+
+    http_status = 409
+
+
 class TooLarge(Problem):
     """More bytes or rows than one request may bring."""
 
@@ -169,6 +175,12 @@ class ModelFailed(Problem):
     """The model itself broke on rows that fit its columns."""
 
     http_status = 500
+
+
+class TooSlow(Problem):
+    """No whole explanation was found in time."""
+
+    http_status = 504
 
 
 def answer_to(error: Exception, request_id: str) -> tuple[int, dict[str, str], bytes]:

@@ -68,10 +68,14 @@ class Staging:
         Raises:
             BadCandidate: it must not serve, with the reason.
         """
-        folder = safe_join(self._cache, promotion.model, f"{promotion.version}-{promotion.model_digest[:12]}")
+        folder = self.folder(promotion)
         # Several servers and workers share the folders: the first one downloads, the others find what it has left.
         with locked(folder.parent.with_name(f".{promotion.model}.lock")):
             return self._prepare(promotion, folder)
+
+    def folder(self, promotion: Promotion) -> Path:
+        """Where the version's files rest once it was prepared."""
+        return safe_join(self._cache, promotion.model, f"{promotion.version}-{promotion.model_digest[:12]}")
 
     def _prepare(self, promotion: Promotion, folder: Path) -> Served:
         cached = folder.is_dir()

@@ -234,4 +234,4 @@ def test_nothing_promoted_yet_is_healthy_not_ready_and_says_what_to_do(bench: Be
         until(lambda: client.get("/ready").status_code == 200)
         about = client.get("/model").json()
     assert (about["version"], about["digest"], about["run_id"]) == ("1", bench.shelf.digests["1"], f"{MODEL}-run-0001")
-    assert [c["name"] for c in about["columns"]] == list(ROW) and "5 example rows" in about["self_test"]
+    assert [c["name"] for c in about["columns"]] == list(ROW) and "32 example rows" in about["self_test"]

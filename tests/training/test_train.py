@@ -75,7 +75,7 @@ def test_mlflow_itself_loads_the_version_and_leaves_its_digest(sdk_bench: tuple[
         example = loaded.input_example
     finally:
         mlflow.set_tracking_uri(before)
-    assert list(example.columns) == ["age", "visits", "plan"] and len(example) == 5
+    assert list(example.columns) == ["age", "visits", "plan"] and len(example) == 32
     load_model(bench.registry.download(trained.run.model, "1", tmp_path), trained.run.model_digest)
 
 

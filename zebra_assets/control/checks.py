@@ -21,7 +21,7 @@ from zebra_assets.settings import Settings
 
 LOW_DISK_GB, FULL_DISK_GB = 5.0, 0.5
 # Below 0.5 GB SQLite's journal or one model's artifacts may not fit; below 5 GB a week of runs may not.
-OPTIONAL = {"monitoring": ("evidently",)}
+OPTIONAL = {"monitoring": ("evidently",), "explain": ("lightshap",)}
 
 
 @dataclass(frozen=True)

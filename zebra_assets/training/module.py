@@ -28,7 +28,7 @@ from zebra_assets.contracts.model_folder import TO_MLFLOW
 from zebra_assets.contracts.module_folder import ARTIFACTS, CODE, FLAVOUR, SAYS
 from zebra_assets.errors import TrainingFailed, ZebraError
 from zebra_assets.kinds import module_at
-from zebra_assets.training.package import feature_of, first_rows, installed, write_example, write_requirements
+from zebra_assets.training.package import feature_of, installed, some_rows, write_example, write_requirements
 
 SHAPE = ("train", "initialization", "predict")
 _GIVEN = ("params", "seed", "label", "features", "columns", "key", "datasets", "run_id", "model")
@@ -104,7 +104,7 @@ def _write_about(folder: Path, entrypoint: str, values: Mapping[str, Any]) -> No
     label, classes = values["label"], _classes(values)
     answer = {bool: "boolean", int: "long", str: "string"}.get(type(classes[0]), "double") if classes else "double"
     about = {"label": label["column"], "task": label["type"], "classes": classes, "positive": label.get("positive")}
-    write_example(folder, features, first_rows(values))
+    write_example(folder, features, some_rows(values))
     write_requirements(folder, values["pip_requirements"])
     document = {
         "flavors": {

@@ -23,7 +23,10 @@ import yaml
 from zebra_assets.contracts.model_folder import MODEL_FILE, TO_MLFLOW, TRUSTED_TYPES, ModelFeature
 from zebra_assets.errors import TrainingFailed, ZebraError
 
-_EXAMPLE_ROWS = 5
+# They travel with the model: the server tests itself on them, and explains a row by comparing it with them.
+_EXAMPLE_ROWS = 32
+# Parts of the training data that they are taken from: the first rows alone would be the oldest customers, or one shop's.
+_EXAMPLE_PARTS = 8
 
 
 def write_model(estimator: Any, folder: Path, values: Mapping[str, Any], example: pa.Table | None = None) -> Path:
@@ -32,7 +35,7 @@ def write_model(estimator: Any, folder: Path, values: Mapping[str, Any], example
     Args:
         estimator: fitted on the dataset's own columns; encoding belongs into its pipeline.
         values: the content of the run's config file.
-        example: rows to keep as the input example; default the first train rows.
+        example: rows to keep as the input example; default some from all over the train split.
 
     Raises:
         TrainingFailed: fitted on columns the dataset does not have, or made of classes that cannot be loaded safely.
@@ -42,7 +45,7 @@ def write_model(estimator: Any, folder: Path, values: Mapping[str, Any], example
     scratch.mkdir(parents=True)
     try:
         _write_skops(estimator, scratch / MODEL_FILE)
-        write_example(scratch, features, first_rows(values) if example is None else example)
+        write_example(scratch, features, some_rows(values) if example is None else example)
         write_requirements(scratch, values["pip_requirements"])
         document = _mlmodel(estimator, features, values, (scratch / MODEL_FILE).stat().st_size)
         (scratch / "MLmodel").write_text(yaml.safe_dump(document), encoding="utf-8")
@@ -87,9 +90,22 @@ def _write_skops(estimator: Any, path: Path) -> None:
         )
 
 
-def first_rows(values: Mapping[str, Any]) -> pa.Table:
-    """The first train rows, for an input example."""
-    return pa.Table.from_batches([next(pq.ParquetFile(values["datasets"]["train"]["path"]).iter_batches(_EXAMPLE_ROWS))])
+def some_rows(values: Mapping[str, Any]) -> pa.Table:
+    """Rows of the train split, evenly spread over a few of its row groups: the same ones each time."""
+    path = Path(values["datasets"]["train"]["path"])
+    files = [pq.ParquetFile(file) for file in _spread(sorted(path.glob("*.parquet")) if path.is_dir() else [path], _EXAMPLE_PARTS)]
+    groups = [(file, n) for file in files for n in range(file.num_row_groups)]
+    parts = _spread([(file, n) for file, n in groups if file.metadata.row_group(n).num_rows], _EXAMPLE_PARTS)
+    if not parts:
+        return files[0].schema_arrow.empty_table()
+    tables = [file.read_row_group(n) for file, n in parts]
+    share = -(-_EXAMPLE_ROWS // len(tables))
+    return pa.concat_tables([table.take(_spread(list(range(len(table))), share)) for table in tables])
+
+
+def _spread(things: list[Any], most: int) -> list[Any]:
+    """At most so many of them, from the first on at even distances."""
+    return things if len(things) <= most else [things[i * len(things) // most] for i in range(most)]
 
 
 def write_example(folder: Path, features: list[ModelFeature], rows: pa.Table) -> None:

@@ -79,7 +79,7 @@ class Current:
 
         Args:
             model: fitted on the dataset's own columns.
-            example: a few rows to keep beside it; default the first train rows.
+            example: a few rows to keep beside it, typical ones; default some from all over the train split.
 
         Raises:
             TrainingFailed: it was fitted on other columns than the dataset's, or holds classes that cannot be loaded safely.

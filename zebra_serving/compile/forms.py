@@ -24,17 +24,21 @@ class OnnxModel:
     def __init__(self, form: Form, graph: bytes) -> None:
         assert form.recipe is not None
         self._encode, self._run = Encoder(form.recipe, form.dtype).matrix, Graph(graph)
-        self._classes, self._positive = form.classes, form.positive
+        self.classes, self._positive = form.classes, form.positive
 
     def predict(self, rows: Rows) -> Scored:
         found = self._run(self._encode(rows))
         try:
             if isinstance(rows, Columns):
-                return ScoredColumns(self._classes or None, *arrays(found, bool(self._classes), self._positive))
-            labels, scores = answers(found, self._classes, self._positive)
+                return ScoredColumns(self.classes or None, *arrays(found, bool(self.classes), self._positive))
+            labels, scores = answers(found, self.classes, self._positive)
         except ValueError as error:
             raise _not_finite() from error
         return Scored(labels, scores)
+
+    def chances(self, rows: Rows) -> np.ndarray | None:
+        """(rows, classes) probabilities in the order of `classes`; None where there are none."""
+        return self._run(self._encode(rows)) if self.classes else None
 
 
 class NumpyModel:
@@ -50,9 +54,14 @@ class NumpyModel:
     def __init__(self, form: Form, tail: "LoadedModel") -> None:
         assert form.recipe is not None
         self._encode, self._tail = Encoder(form.recipe, form.dtype).matrix, tail
+        self.classes = tail.classes
 
     def predict(self, rows: Rows) -> Scored:
         return scored(self._tail.answer(self._encode(rows)))
+
+    def chances(self, rows: Rows) -> np.ndarray | None:
+        """As `OnnxModel.chances`."""
+        return self._tail.answer(self._encode(rows)).probabilities
 
 
 class Plain:
@@ -63,9 +72,14 @@ class Plain:
 
     def __init__(self, loaded: "LoadedModel") -> None:
         self._loaded = loaded
+        self.classes = loaded.classes
 
     def predict(self, rows: Rows) -> Scored:
         return scored(self._loaded.predict(rows.table()))
+
+    def chances(self, rows: Rows) -> np.ndarray | None:
+        """As `OnnxModel.chances`."""
+        return self._loaded.predict(rows.table()).probabilities
 
 
 def scored(found: "Predictions") -> Scored:

@@ -4,7 +4,7 @@
     -> {"model", "alias", "version", "manifest_id", "predictions": [{"prediction", "score", "event_id"}, …]}
 
 `score` is the probability of the positive class and null unless the task is binary; `event_id` is null where the
-prediction was not captured. Bodies of other media types than JSON are `arrow`'s.
+prediction was not captured. Bodies of other media types than JSON are `arrow`'s, and what asks for an explanation is `explaining`'s.
 """
 
 from itertools import repeat
@@ -14,7 +14,8 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from zebra_serving.answer import Answer
-from zebra_serving.doors import arrow
+from zebra_serving.doors import arrow, explaining
+from zebra_serving.doors.explaining import Explaining
 from zebra_serving.doors.wire import JSON, MAX_BYTES, PROBLEM, SAID, patience, posted, send_json
 from zebra_serving.fleet import Fleet
 from zebra_serving.refusals import MAX_ROWS
@@ -32,7 +33,8 @@ class _Prediction(msgspec.Struct, gc=False):
 class NativeDoor:
     """The ASGI application of `/predict` and `/models/{model}/predict`. Raises problems; whoever mounts it answers them."""
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: Fleet, why: Explaining) -> None:
+        self._why = why
         self._planes = {"/predict": fleet.default.plane, **{f"/models/{one.model}/predict": one.plane for one in fleet}}
         self.paths = {path: path for path in self._planes}
 
@@ -40,8 +42,11 @@ class NativeDoor:
         """Answer one request.
 
         Raises:
-            MethodNotAllowed, NotJson, TooLarge, and what `DataPlane.answer` and `RowSchema.decode` raise.
+            MethodNotAllowed, NotJson, TooLarge, and what `Explaining`, `DataPlane.answer` and `RowSchema.decode` raise.
         """
+        if scope["query_string"] and explaining.asked(scope):
+            await self._why(scope, receive, send, headers)
+            return
         kind, body = await posted(scope, receive, headers, _LIMITS)
         quick = kind == JSON
         if not quick:
@@ -88,18 +93,26 @@ def openapi(row: dict[str, Any] | None) -> dict[str, Any]:
     }
     cells = {**one, "properties": lists} if lists else {"type": "object"}
     columns = {"type": "object", "properties": {"columns": cells}, "required": ["columns"], "additionalProperties": False}
+    said = {"prediction": {}, "score": {"type": ["number", "null"]}, "event_id": {"type": ["string", "null"]}}
     prediction = {
         "type": "object",
-        "properties": {"prediction": {}, "score": {"type": ["number", "null"]}, "event_id": {"type": ["string", "null"]}},
-        "required": ["prediction", "score", "event_id"],
+        "properties": {**said, "explanation": explaining.one(list(one.get("properties", {})))},
+        "required": list(said),
     }
     names = ("model", "alias", "version", "manifest_id")
     answer = {
         "type": "object",
-        "properties": {**{n: {"type": "string"} for n in names}, "predictions": {"type": "array", "items": prediction}},
+        "properties": {
+            **{n: {"type": "string"} for n in names},
+            "predictions": {"type": "array", "items": prediction},
+            "explained": explaining.EXPLAINED,
+        },
         "required": [*names, "predictions"],
     }
-    responses = {str(status): {"description": text, "content": {"application/json": {"schema": PROBLEM}}} for status, text in SAID.items()}
+    responses = {
+        str(status): {"description": text, "content": {"application/json": {"schema": PROBLEM}}}
+        for status, text in {**SAID, **explaining.SAID}.items()
+    }
     table = {arrow.STREAM.decode(): {"schema": {"type": "string", "format": "binary"}}}
     responses["200"] = {"description": "one prediction per row", "content": {"application/json": {"schema": answer}, **table}}
     return {
@@ -107,6 +120,7 @@ def openapi(row: dict[str, Any] | None) -> dict[str, Any]:
             "summary": "Predict",
             "description": "One bare row, or up to 10,000 as `rows` or by column as `columns`; more as Arrow, whose answer is Arrow too. "
             "All predictions of an answer come from the version it names.",
+            "parameters": [explaining.PARAMETER],
             "requestBody": {
                 "required": True,
                 "content": {"application/json": {"schema": {"anyOf": [many, one, columns]}}, **arrow.openapi()},

@@ -1,0 +1,123 @@
+"""`/predict?explain=true`: shares that add up, from a helper that a prediction does not wait for."""
+
+import itertools
+import json
+import math
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pyarrow as pa
+import pytest
+
+from tests.serving.conftest import COLUMNS, MODEL, REPO, ROW, Bench, Shelf, make_bench, rows, until
+from zebra_assets.adapters.model_files import LoadedModel, load_model
+from zebra_serving.doors.explaining import MAX_ROWS
+
+WHY = "/predict?explain=true"
+
+
+def exact(model: LoadedModel, row: dict[str, Any], background: list[dict[str, Any]]) -> tuple[float, dict[str, float]]:
+    """(base, shares) by the definition: every column into every coalition of the others."""
+    names, n = list(row), len(row)
+
+    def worth(coalition: frozenset[str]) -> float:
+        asked = [{name: row[name] if name in coalition else other[name] for name in names} for other in background]
+        found = model.predict(pa.Table.from_pylist(asked)).scores
+        assert found is not None
+        return float(found.mean())
+
+    worths = {c: worth(c) for k in range(n + 1) for c in map(frozenset, itertools.combinations(names, k))}
+    weight = [math.factorial(k) * math.factorial(n - 1 - k) / math.factorial(n) for k in range(n)]
+    shares = {j: sum(weight[len(c)] * (worths[c | {j}] - w) for c, w in worths.items() if j not in c) for j in names}
+    return worths[frozenset()], shares
+
+
+def background_of(folder: Path) -> list[dict[str, Any]]:
+    example = json.loads((folder / "input_example.json").read_text())
+    return [dict(zip(example["columns"], values, strict=True)) for values in example["data"]]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, shelf: Shelf) -> Bench:
+    """One project for the module: its helper starts once."""
+    bench = make_bench(tmp_path_factory.mktemp("explain"), shelf)
+    bench.promote("1")
+    return bench
+
+
+@pytest.fixture(scope="module")
+def client(project: Bench) -> Any:
+    with project.client("1") as client:
+        client.timeout = httpx.Timeout(120)
+        yield client
+
+
+def test_shares_are_the_exact_ones_and_add_up_to_the_score(client: httpx.Client, shelf: Shelf) -> None:
+    customers = [ROW, *rows(3)]
+    answer = client.post(WHY, json={"rows": customers})
+    assert answer.status_code == 200, answer.text
+    said, plain = answer.json(), client.post("/predict", json={"rows": customers}).json()
+    model, background = load_model(shelf.folders["1"], shelf.digests["1"]), background_of(shelf.folders["1"])
+    assert said["explained"] | {"seconds": 0} == {
+        "output": "the score", "method": "exact Shapley values", "background_rows": len(background), "seconds": 0, "complete": True,
+    }  # fmt: skip
+    assert 20 <= len(background) <= 50
+    for row, one, known in zip(customers, said["predictions"], plain["predictions"], strict=True):
+        why = one["explanation"]
+        base, shares = exact(model, row, background)
+        assert (one["prediction"], one["score"]) == (known["prediction"], pytest.approx(known["score"], abs=1e-6))
+        assert why["value"] == one["score"] == pytest.approx(why["base_value"] + sum(why["contributions"].values()), abs=1e-6)
+        assert why["base_value"] == pytest.approx(base, abs=1e-5)
+        assert why["contributions"] == {name: pytest.approx(share, abs=1e-5) for name, share in shares.items()}
+        assert why["complete"] and why["standard_error"] == 0
+
+
+def test_an_explanation_is_counted_and_not_captured(client: httpx.Client, project: Bench) -> None:
+    one = client.post(f"/models/{MODEL}{WHY}", json=ROW)
+    assert one.json()["predictions"][0]["event_id"] is None
+    client.post("/predict", json=ROW, headers={"x-request-id": "captured"})
+    until(lambda: [e for e in project.events.predictions(MODEL) if e.request_id == "captured"])
+    assert one.headers["x-request-id"] not in {e.request_id for e in project.events.predictions(MODEL)}
+    page = client.get("/metrics").text
+    assert 'zebra_explanations_total{status="200"}' in page and "zebra_explanation_seconds_bucket" in page
+    assert f'zebra_requests_total{{route="/models/{MODEL}/predict?explain",status="200"}} 1.0' in page
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "says"),
+    [
+        (WHY, {"rows": rows(MAX_ROWS + 1)}, 413, f"{MAX_ROWS} can be explained"),
+        (WHY, {**ROW, "tenure": "x"}, 422, "1 value does not fit"),
+        ("/predict?explain=perhaps", ROW, 422, "neither true nor false"),
+        ("/predict?explain=false", ROW, 200, "predictions"),
+        ("/predict?other=1", ROW, 200, "predictions"),
+    ],
+)
+def test_what_cannot_be_explained_is_told_why(client: httpx.Client, path: str, body: Any, status: int, says: str) -> None:
+    answer = client.post(path, json=body)
+    assert (answer.status_code, says in answer.text, "explanation" in answer.json().get("predictions", [{}])[0]) == (status, True, False)
+
+
+def test_the_interface_describes_an_explanation(client: httpx.Client) -> None:
+    operation = client.get("/openapi.json").json()["paths"]["/predict"]["post"]
+    assert [p["name"] for p in operation["parameters"]] == ["explain"] and {"409", "504"} <= operation["responses"].keys()
+    said = operation["responses"]["200"]["content"]["application/json"]["schema"]["properties"]
+    assert set(said["predictions"]["items"]["properties"]["explanation"]["properties"]["contributions"]["properties"]) == set(COLUMNS)
+    assert "explained" in said
+
+
+def test_the_documented_program_prints_what_the_documentation_shows(client: httpx.Client, capsys: pytest.CaptureFixture[str]) -> None:
+    program, shown = re.findall(r"^```(?:python)?\n(.*?)^```", (REPO / "docs/serving-explanations.md").read_text(), re.M | re.S)[:2]
+    assert "http://127.0.0.1:8080" in program
+    exec(program.replace("http://127.0.0.1:8080", str(client.base_url).rstrip("/")), {})
+    assert capsys.readouterr().out == shown
+
+
+def test_without_the_extra_the_command_that_brings_it_is_told(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "lightshap", None)
+    answer = client.post(WHY, json=ROW)
+    assert (answer.status_code, "zebraops[explain]" in answer.json()["fix"]) == (409, True)
+    assert client.post("/predict", json=ROW).status_code == 200

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from zebra_assets.contracts.digest import digest_of
 from zebra_assets.contracts.manifest import ColumnStats, Manifest
+from zebra_assets.contracts.module_folder import is_module_folder
 from zebra_assets.contracts.ports import Model
 from zebra_assets.errors import Refused
 from zebra_assets.loop.keys import held_out
@@ -46,6 +47,10 @@ def _opened(parts: Parts, model: str, version: str, digest: str) -> Model:
     from zebra_assets.adapters.model_files import load_model
 
     folder = parts.registry.download(model, version, parts.settings.home / "cache" / "models")
+    if is_module_folder(folder):
+        from zebra_assets.adapters.own_code.trained import open_trained
+
+        return open_trained(folder, digest)
     try:
         return load_model(folder, digest)
     except Refused as refusal:

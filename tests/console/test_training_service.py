@@ -98,6 +98,7 @@ def test_a_model_is_trained_and_the_answer_has_the_contract_s_form(client: httpx
     assert said["training"]["metrics"] == {"depth": 2.0} == run.metrics
     assert (run.params["depth"], run.state) == (2, "finished")
     assert client.get(f"/akerbp/{NAME}/train/{run.id}").json() == said
+    assert [entry.said()["actor"] for entry in parts.audit.entries(subject=f"run/{run.id}")] == ["train"]  # the token's name
 
 
 def test_the_same_content_is_one_run_however_many_ask_at_once(client: httpx.Client, parts: Parts) -> None:

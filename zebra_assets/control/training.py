@@ -55,7 +55,7 @@ class Trainings:
 
         Args:
             manifest_id: default the newest manifest of the model's dataset.
-            asked_by: who asks; a tag of the MLflow run.
+            asked_by: who asks: the actor of the audit log, and a tag of the MLflow run.
 
         Raises:
             NotFound, SpecInvalid, UsageError: see the message; nothing was started.
@@ -109,7 +109,9 @@ class Trainings:
 
     def _train(self, asked: Asked) -> Run:
         tags = {"zebra.asked_by": asked.asked_by} if asked.asked_by else {}
-        return loop.train_candidate(self._parts, asked.spec, asked.key, params=asked.params, tags=tags, log=log.info).run
+        return loop.train_candidate(
+            self._parts, asked.spec, asked.key, params=asked.params, tags=tags, log=log.info, actor=asked.asked_by or None
+        ).run
 
     def _forget(self, asked: Asked) -> None:
         with self._lock:

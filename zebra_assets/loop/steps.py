@@ -74,8 +74,12 @@ def train_candidate(
     again: bool = False,
     tags: Mapping[str, str] | None = None,
     log: Log = print,
+    actor: str | None = None,
 ) -> "Trained":
     """Train one candidate on the data a partition key names, and leave an audit entry; ``tags`` go on its MLflow run.
+
+    Args:
+        actor: who asks for it, where that is not the person of the settings.
 
     Raises what `resolve` and `training.train` raise.
     """
@@ -100,7 +104,7 @@ def train_candidate(
     if done.created:
         run = done.run
         facts = {"model": run.model, "version": run.version, "model_digest": run.model_digest}
-        parts.audit.append(parts.settings.who, "model.trained", f"run/{run.id}", facts)
+        parts.audit.append(actor or parts.settings.who, "model.trained", f"run/{run.id}", facts)
     return done
 
 

@@ -43,7 +43,7 @@ async def posted(scope: Scope, receive: Receive, headers: dict[bytes, bytes], li
         MethodNotAllowed, NotJson, TooLarge.
     """
     if scope["method"] != "POST":
-        raise MethodNotAllowed("Predictions are asked for with POST.", allow="POST", fix="curl -X POST …")
+        raise MethodNotAllowed(f"{scope['path']} is asked with POST.", allow="POST", fix="curl -X POST …")
     kind = headers.get(b"content-type", b"")
     limit = limits.get(kind)
     if limit is None:
@@ -62,7 +62,7 @@ async def posted_by_program(scope: Scope, receive: Receive, headers: dict[bytes,
         MethodNotAllowed, NotJson, TooLarge.
     """
     if scope["method"] != "POST":
-        raise MethodNotAllowed("Predictions are asked for with POST.", allow="POST", fix="curl -X POST …")
+        raise MethodNotAllowed(f"{scope['path']} is asked with POST.", allow="POST", fix="curl -X POST …")
     # Browsers name the page's site in each of these, and sent no such request without asking us first.
     if b"origin" in headers or b"sec-fetch-site" in headers:
         raise NotJson("The Content-Type must be application/json.", fix="curl -H 'content-type: application/json' …")

@@ -159,6 +159,8 @@ class Capture:
         part = self._budget.take(wanted, LUMP) if wanted else 0
         if part < rows:
             self._outcomes["sampled_out"].inc(rows - part)
+        if not part:
+            return ()
         return range(rows) if part == rows else sorted(random.sample(range(rows), part))
 
     def _run(self) -> None:

@@ -16,6 +16,8 @@ from benchmarks.serving.venvs import installed
 from benchmarks.serving.window import ask
 
 CONNECTIONS, RATE = 16, 400
+# Threads that wait for work, which py-spy takes for busy.
+IDLE = frozenset({"_worker"})
 
 
 def page(project: Path, models: dict[str, Staged], seconds: float = 8.0) -> str:
@@ -69,7 +71,8 @@ def shares(stacks: str) -> list[tuple[str, float]]:
     found: Counter[str] = Counter()
     for line in stacks.splitlines():
         frames, _, number = line.rpartition(" ")
-        found[_place(frames.split(";"))] += int(number)
+        if (place := _place(frames.split(";"))) not in IDLE:
+            found[place] += int(number)
     total = sum(found.values()) or 1
     return [(where, number / total) for where, number in found.most_common()]
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks.serving import bodies, hot_spots, report
+from benchmarks.serving import bodies, hot_spots, parts, report
 from benchmarks.serving.contestants import BASE, OURS, UNCOMPILED, Server, servers
 from benchmarks.serving.process import Running, free_port, running
 from benchmarks.serving.report import ARROW, BULK, LONE, MANY, ROWS, SIXTEEN, Measured
@@ -155,7 +155,7 @@ def main() -> int:
         models = {name: one for name, one in stage(project).items() if given.models in ("", name)}
         if given.profile:
             target.mkdir(parents=True, exist_ok=True)
-            (target / "serving-profile.md").write_text(hot_spots.page(project, models))
+            (target / "serving-profile.md").write_text("\n".join((hot_spots.page(project, models), parts.page(project, models))))
             print((target / "serving-profile.md").read_text())
             return 0
         bench = Bench(project, 1 if given.quick else given.rounds, given.quick, [o.strip() for o in given.only.split(",") if o.strip()])

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.serving import bodies, hot_spots, report
+from benchmarks.serving import bodies, hot_spots, parts, report
 from benchmarks.serving.contestants import BASE, BENTOML, FLOOR, LIMIT, LITSERVE, MLSERVER, OURS, UNCOMPILED
 from benchmarks.serving.report import ARROW, BULK, LONE, MANY, SIXTEEN, Measured
 
@@ -109,5 +109,13 @@ def test_a_sample_belongs_to_the_innermost_frame_that_is_ours_or_a_librarys() ->
         "<module> (zebra_serving/__main__.py:1);run (uvicorn/server.py:5);__call__ (zebra_serving/app.py:80);decode (zebra_serving/schema.py:9) 6\n"
         "<module> (zebra_serving/__main__.py:1);run (uvicorn/server.py:5) 3\n"
         "_run (zebra_serving/capture.py:9);append (zebra_assets/adapters/event_store.py:4) 1\n"
+        "_bootstrap (threading.py:1);_worker (concurrent/futures/thread.py:81) 90\n"
     )
     assert hot_spots.shares(stacks) == [("schema.py: decode", 0.6), ("event loop, receiving, HTTP parser", 0.3), ("capture.py: _run", 0.1)]
+
+
+def test_the_parts_of_a_start_are_weighed_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "IMPORTS", ("msgspec", "zebra_serving.compile.recipe"))
+    found = parts.growth()
+    assert [name for name, *_ in found] == ["Python itself", "msgspec", "zebra_serving.compile.recipe"]
+    assert found[0][1] is None and all(took > 0 and size >= 0 for _, took, size in found[1:])

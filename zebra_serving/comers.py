@@ -7,7 +7,7 @@ every call answers half of what it could. Waiting for those who are on their way
 - waiting gathered them: where others arrive while the model works all the same, these are not groups but a stream, and the
   calls that follow wait for nobody.
 
-A wait ends when as many are there as were answered or queued, when a quarter of the last call's time passes without anything being
+A wait ends when as many are there as were answered or queued, when half of the last call's time passes without anything being
 sent or received, or when one call's time has passed since the last answer was sent. A client alone is never waited with.
 Used by `batching`; knows no requests, only their number.
 """
@@ -17,12 +17,12 @@ import time
 from collections.abc import Callable
 
 # Of the last call's seconds: silence that ends a wait, and the longest wait.
-SILENCE, LONGEST = 0.25, 1.0
+SILENCE, LONGEST = 0.5, 1.0
 # The share of answered clients that has to come back.
 TRUST = 0.75
 _PACE = 0.3
 # Calls that wait for nobody after a wait that was of no use.
-REST = 64
+REST = 8
 
 
 class Comers:
@@ -69,7 +69,7 @@ class Comers:
         if self._answered:
             self._share += _PACE * (min(1.0, self._back / self._answered) - self._share)
         others = self._queued()
-        useless = self._waited and others > count / 4
+        useless = self._waited and others > count / 2
         self._rest = REST if useless else max(0, self._rest - 1)
         known = self._share >= TRUST and not self._rest
         self._expected = min(self._most, count + others) if known else 0

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 from zebra_assets.contracts.names import check_name
-from zebra_assets.errors import NotFound, ZebraError, did_you_mean
+from zebra_assets.errors import NotFound, Unavailable, ZebraError, did_you_mean
 from zebra_assets.settings import Settings, load_settings
 from zebra_serving.endpoint import bind, url_of
 from zebra_serving.guard import check_bind
@@ -65,6 +65,7 @@ def _serve(settings: Settings, options: argparse.Namespace) -> int:
         end_with_parent(lambda: os.kill(os.getpid(), signal.SIGTERM))
         _run(settings, options, models, count, lambda: socket.socket(fileno=options.socket), lambda sock: _say)
         return 0
+    _check_grpc(settings, host)
     port = settings.serving_port if options.port is None else options.port
     if count > 1:
         return _supervise(settings, options, models, count, host, port)
@@ -81,6 +82,15 @@ def _serve(settings: Settings, options: argparse.Namespace) -> int:
         if herald is not None:
             herald.gone()
     return 0
+
+
+def _check_grpc(settings: Settings, host: str) -> None:
+    """Raises `Unavailable` or `UsageError` where the port that is set for gRPC cannot be had: said now, not by the event loop."""
+    if settings.serving_grpc_port:
+        try:
+            bind(host, settings.serving_grpc_port).close()
+        except Unavailable as error:
+            raise Unavailable(error.message, fix="set ZEBRA_SERVING_GRPC_PORT to another port; 0 picks a free one") from error
 
 
 def _run(

@@ -48,6 +48,7 @@ from zebra_serving.state_file import StateFile
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from zebra_serving.rpc.server import RpcServer
     from zebra_serving.tracing import Tracing
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -62,6 +63,9 @@ class App:
     Args:
         life: answers the server when it starts and ends.
         control: makes the control routes.
+
+    Attributes:
+        rpc: what listens for gRPC, once started; None where no setting asks for it.
     """
 
     def __init__(
@@ -78,6 +82,7 @@ class App:
         self._life, self._make_control = life, control
         self.loader, self.capture = fleet.default.loader, fleet.default.capture
         self._guard, self._tracing, self._log = guard, tracing, log
+        self.rpc: RpcServer | None = None
         self._doors = {path: door for door in doors for path in door.paths}
         self._routes = {route: route for route in (*_ROUTES, *explained_routes(fleet))}
         self._routes |= {path: route for door in doors for path, route in door.paths.items()}
@@ -207,11 +212,18 @@ def create_app(
         fleet.start()
         if log is not None:
             log.start()
+        if settings.serving_grpc_port is not None:
+            from zebra_serving.rpc.server import rpc_server  # nobody else pays for gRPC's import
+
+            front.rpc = rpc_server(settings, front, bound, shared=shared is not None)
+            await front.rpc.start()
         if shared is not None:
             shared.start()
             # Connections wait in the worker's socket until it can answer; elsewhere they would be told that it cannot yet.
             await fleet.default.settled(PATIENCE_S)
         yield
+        if front.rpc is not None:
+            await front.rpc.stop()
         helper.close()
         fleet.stop()
         if shared is not None:
@@ -222,14 +234,16 @@ def create_app(
             tracing.close()
 
     doors: list[Door] = [NativeDoor(fleet, Explaining(fleet, helper)), OpenInferenceDoor(fleet), MlflowDoor(fleet), AkerbpDoor(fleet)]
-    guard = Guard(host or settings.serving_host, settings)
+    bound = host or settings.serving_host
+    guard = Guard(bound, settings)
 
     def control() -> "FastAPI":
         from zebra_serving.routes import control_app
 
         return control_app(fleet, guard, shared.page if shared else lambda: page_of(own))
 
-    return App(Router(lifespan=lifespan), control, doors, guard, fleet, tracing, log)
+    front = App(Router(lifespan=lifespan), control, doors, guard, fleet, tracing, log)
+    return front
 
 
 def _tracing(settings: Settings, fleet: Fleet) -> "Tracing | None":

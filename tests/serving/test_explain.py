@@ -1,20 +1,34 @@
 """`/predict?explain=true`: shares that add up, from a helper that a prediction does not wait for."""
 
+import asyncio
 import itertools
 import json
 import math
 import re
+import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
+import psutil
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.serving.conftest import COLUMNS, MODEL, REPO, ROW, Bench, Shelf, make_bench, rows, until
 from zebra_assets.adapters.model_files import LoadedModel, load_model
+from zebra_assets.training.package import write_model
+from zebra_serving.compile.forms import Plain
 from zebra_serving.doors.explaining import MAX_ROWS
+from zebra_serving.examples import request_of
+from zebra_serving.explain.helper import Helper, Refusal
+from zebra_serving.explain.shares import Shares
+from zebra_serving.problems import TooSlow
+from zebra_serving.rows import Rows
+from zebra_serving.schema import RowSchema
 
 WHY = "/predict?explain=true"
 
@@ -121,3 +135,77 @@ def test_without_the_extra_the_command_that_brings_it_is_told(client: httpx.Clie
     answer = client.post(WHY, json=ROW)
     assert (answer.status_code, "zebraops[explain]" in answer.json()["fix"]) == (409, True)
     assert client.post("/predict", json=ROW).status_code == 200
+
+
+def model_of(kind: str, folder: Path) -> tuple[LoadedModel, Rows]:
+    """A model of 12 columns, which is too many for exact shares, and the rows beside it."""
+    from sklearn.ensemble import HistGradientBoostingRegressor
+    from sklearn.linear_model import LogisticRegression
+
+    random = np.random.default_rng(1)
+    values = pa.table({f"x{i}": random.normal(size=300) for i in range(12)})
+    frame = values.to_pandas()
+    signal = frame.x0 + frame.x1 * frame.x2
+    if kind == "regression":
+        estimator, label, y = HistGradientBoostingRegressor(max_iter=20), {"type": "regression"}, signal
+    else:
+        estimator, label, y = LogisticRegression(), {"type": "multiclass"}, np.array(["a", "b", "c"])[np.digitize(signal, [-1, 1])]
+    pq.write_table(values.append_column("y", pa.array(y)), folder / "train.parquet")
+    columns = {name: {"dtype": "float64", "nullable": False} for name in values.column_names}
+    about = {
+        "columns": columns | {"y": {"dtype": "string", "nullable": False}}, "features": list(columns), "label": {"column": "y", **label},
+        "datasets": {"train": {"path": str(folder / "train.parquet")}}, "pip_requirements": [],
+    }  # fmt: skip
+    made = write_model(estimator.fit(frame, y), folder / "model", about)
+    loaded = load_model(made, None)
+    return loaded, RowSchema(loaded.features).decode(request_of(made / "input_example.json"))
+
+
+@pytest.mark.filterwarnings("ignore")  # lightshap's, about draws that the helper judges by itself
+@pytest.mark.parametrize(
+    ("kind", "output"), [("regression", "the predicted value"), ("multiclass", "the probability of the predicted class")]
+)
+def test_many_columns_are_sampled_and_add_up_whenever_time_is_up(tmp_path: Path, kind: str, output: str) -> None:
+    loaded, background = model_of(kind, tmp_path)
+    shares = Shares(Plain(loaded), background)
+    asked = background.part(slice(0, 2))
+    found = loaded.predict(asked.table())
+    wanted = found.labels if found.probabilities is None else found.probabilities.max(axis=1)
+    told = {seconds: shares.of(asked, seconds) for seconds in (20.0, 0.5)}
+    for rows_ in (one.rows for one in told.values()):
+        for share, value in zip(rows_, wanted, strict=True):
+            assert share.value == pytest.approx(float(value)) == pytest.approx(share.base + sum(share.contributions))
+            assert share.standard_error <= (0.02 if share.complete else 1) * np.ptp(share.contributions)
+    assert told[20.0].output == output and "sampled" in told[20.0].method
+    with pytest.raises(TooSlow, match="Of 2 rows 0 were explained"):
+        shares.of(asked, 0.0)
+
+
+def test_a_helper_that_died_is_started_again_and_few_may_wait_for_it(project: Bench, client: httpx.Client) -> None:
+    client.post(WHY, json=ROW)
+    [helper] = [child for child in psutil.Process().children() if "zebra_serving.explain" in child.cmdline()]
+    helper.suspend()
+    with ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(client.post, WHY, json=ROW) for _ in range(4)]
+        refused = next(as_completed(asked)).result()
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        assert client.post("/predict", json=ROW).status_code == 200  # which nobody holds up
+        helper.kill()
+        assert sorted(one.result().status_code for one in asked) == [200, 200, 500, 503]
+    assert not helper.is_running()
+
+
+def test_the_servers_own_process_imports_nothing_that_explains(bench: Bench) -> None:
+    code = "import sys, zebra_serving.app; sys.exit(any(name in sys.modules for name in ('lightshap', 'matplotlib', 'sklearn', 'pandas')))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=REPO, timeout=60, check=False).returncode == 0
+
+
+def test_other_bytes_than_the_ledgers_are_not_opened_and_nothing_stays_behind(shelf: Shelf) -> None:
+    before = psutil.Process().children()
+    helper = Helper(shelf.compiled, 2.0, 2 << 30)
+    try:
+        with pytest.raises(Refusal, match="not the promised"):
+            asyncio.run(helper.explain(shelf.folders["1"], "0" * 64, [ROW], 60))
+    finally:
+        helper.close()
+    assert psutil.Process().children() == before

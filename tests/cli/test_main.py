@@ -1,5 +1,6 @@
 """The front door: help is cheap, every failure has words and a code."""
 
+import gc
 import json
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from tests.cli.conftest import Mlops
 from zebra_assets.cli import main
 from zebra_assets.cli.main import COMMANDS, cli
+from zebra_assets.cli.verb import Call
 
 HEAVY = {"pydantic", "rich", "sqlalchemy", "pyarrow", "numpy", "pandas", "mlflow", "dagster", "sklearn", "httpx", "yaml", "evidently"}
 WRITTEN = [name for name, (target, _) in COMMANDS.items() if name != "demo"]
@@ -133,3 +135,17 @@ def broken(json: bool) -> None:
 @click.option("--json", is_flag=True)
 def interrupted(json: bool) -> None:
     raise KeyboardInterrupt
+
+
+def test_the_garbage_collector_rests_until_the_first_stage_and_no_longer() -> None:
+    for told in (True, False):
+        with Call(as_json=True).progress("ingest") as tick:
+            assert not gc.isenabled()
+            if told:
+                tick("read")
+                assert gc.isenabled()
+        assert gc.isenabled()
+    with pytest.raises(ZeroDivisionError), Call(as_json=True).progress("ingest"):
+        1 / 0  # noqa: B018 - whatever goes wrong
+    assert gc.isenabled()
+    gc.unfreeze()  # a command's process ends soon; this one goes on

@@ -11,9 +11,9 @@ from zebra_assets.cli.verb import Call, Name, verb
 @click.argument("dataset", type=Name("dataset"))
 def ingest(call: Call, dataset: str) -> None:
     """Read DATASET's source, check it, and commit an immutable manifest. The same rows give the same manifest."""
-    from zebra_assets.control import operations
-
     with call.progress(f"ingest {dataset}") as tick:
+        from zebra_assets.control import operations
+
         done = operations.ingest(call.parts, dataset, tick)
     m, warnings = done.manifest, [check for check in done.checks if not check.passed]
 

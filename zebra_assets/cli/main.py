@@ -9,6 +9,7 @@ With `--json` every command prints exactly one JSON document on stdout: its resu
 """
 
 import errno
+import gc
 import json
 import os
 import signal
@@ -88,6 +89,7 @@ class Mlops(click.Group):
             sys.stdout.flush()
         except Exception as error:
             code = _report(error, words)
+        gc.freeze()  # the process ends: what is left need not be looked through for cycles
         sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -78,6 +79,30 @@ def test_bytes_that_another_process_hashed_are_not_read_again(tmp_path: Path, mo
     assert source("*.csv", tmp_path).revision() == told
     assert rows(files := source("*.csv", tmp_path)) == 1
     assert files.revision() == told
+
+
+def test_bytes_hashed_ahead_are_hashed_once_and_the_revision_is_the_same(tmp_path: Path) -> None:
+    aged(tmp_path / "a.csv", b"x\n" + b"1\n" * 1_000_000)
+    files = source("*.csv", tmp_path)
+    with files.ahead():
+        assert [thread.name for thread in threading.enumerate() if thread.name.startswith("revision")] == ["revision_0"]
+        assert rows(files) == 1_000_000
+    assert files.revision() == source("*.csv", tmp_path).revision()
+    assert not any(thread.name.startswith("revision") for thread in threading.enumerate())
+
+
+def test_a_file_that_changes_after_it_was_hashed_ahead_fails_the_read(tmp_path: Path) -> None:
+    file = aged(tmp_path / "a.csv", b"x\n1\n")
+    files = source("*.csv", tmp_path)
+    with pytest.raises(DataInvalid, match="changed"), files.ahead():
+        file.write_bytes(b"x\n2\n")
+        rows(files)
+
+
+def test_files_that_are_not_there_are_told_by_who_reads_and_not_ahead(tmp_path: Path) -> None:
+    files = source("*.csv", tmp_path)
+    with files.ahead(), pytest.raises(NotFound, match="No file matches"):
+        rows(files)
 
 
 def test_a_file_younger_than_two_seconds_is_hashed_each_time_so_a_second_writer_in_one_tick_is_seen(tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ The base and the two things every connector needs, secrets and column names. `in
 import logging
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 from pydantic import ValidationError
 
@@ -51,6 +52,15 @@ class Connector(Protocol):
 
     def location(self) -> str:
         """Where the rows come from, without secrets."""
+        ...
+
+
+@runtime_checkable
+class Ahead(Protocol):
+    """What a connector may offer beside: to begin before its rows are asked for."""
+
+    def ahead(self) -> AbstractContextManager[object]:
+        """Begin with what can be done while Arrow and the rest are imported; leaving stops what is still under way."""
         ...
 
 

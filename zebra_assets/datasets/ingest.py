@@ -8,6 +8,7 @@ the drift sensor's request.
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from zebra_assets import kinds
 from zebra_assets.contracts.dataset_spec import DatasetSpec
 from zebra_assets.contracts.manifest import Manifest
 from zebra_assets.contracts.ports import Manifests, ObjectStore
+from zebra_assets.datasets.connector import Ahead
 from zebra_assets.datasets.receipts import any_receipts, find_receipt, leave_receipt
 from zebra_assets.errors import NotFound, SpecInvalid
 
@@ -80,19 +82,20 @@ def ingest(
     unchanged = _unchanged(spec, connector, store, manifests)
     if unchanged is not None:
         return Ingested(unchanged, created=False, seconds=time.monotonic() - began, checks=[], read=False)
-    from zebra_assets.datasets.committing import commit
+    with connector.ahead() if isinstance(connector, Ahead) else nullcontext():
+        from zebra_assets.datasets.committing import commit
 
-    done = commit(
-        spec,
-        connector,
-        project=project,
-        store=store,
-        manifests=manifests,
-        secrets=secrets,
-        engine=engine or kinds.find("engine", "threads")(),
-        actor=actor,
-        progress=progress,
-    )
+        done = commit(
+            spec,
+            connector,
+            project=project,
+            store=store,
+            manifests=manifests,
+            secrets=secrets,
+            engine=engine or kinds.find("engine", "threads")(),
+            actor=actor,
+            progress=progress,
+        )
     revision = connector.revision()
     if revision is not None:
         leave_receipt(spec, revision, done.manifest.id, store)

@@ -43,7 +43,7 @@ def ingest_dataset(parts: Parts, spec: DatasetSpec, *, cause: str = "asked", pro
     """
     from zebra_assets.datasets.ingest import ingest
 
-    settings = parts.settings
+    settings, audit = parts.settings, parts.audit  # what an audit log imports is imported now, while the source is being hashed
     done = ingest(
         spec,
         project=settings.project_dir,
@@ -54,7 +54,7 @@ def ingest_dataset(parts: Parts, spec: DatasetSpec, *, cause: str = "asked", pro
         actor=settings.who,
         progress=progress,
     )
-    parts.audit.append(settings.who, "dataset.ingested", done.manifest.id, {"created": done.created, "cause": cause})
+    audit.append(settings.who, "dataset.ingested", done.manifest.id, {"created": done.created, "cause": cause})
     return done
 
 

@@ -10,7 +10,8 @@ import csv
 import logging
 import threading
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
@@ -24,12 +25,13 @@ from zebra_assets.datasets.connectors._local import Local
 from zebra_assets.datasets.connectors._place import Entry, Place
 from zebra_assets.datasets.connectors._remote import Remote, scheme_of
 from zebra_assets.datasets.connectors._unpack import PACKED, Caps, unpack
-from zebra_assets.errors import DataInvalid, Refused, SpecInvalid, Unavailable
+from zebra_assets.errors import DataInvalid, Refused, SpecInvalid, Unavailable, ZebraError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 log = logging.getLogger(__name__)
+_Hashing = tuple[list[Entry], "Future[str | None]"]  # the files that are read, and their revision
 Format = Literal["csv", "tsv", "jsonl", "parquet", "arrow"]
 SUFFIXES: dict[str, Format] = {
     ".csv": "csv",
@@ -68,25 +70,44 @@ class Files:
         remote = scheme_of(source.path) is not None
         self._place: Place = Remote(source.path, secrets, anonymous=c.anonymous) if remote else Local(source.path, project.resolve())
         self._revision: str | None = None
+        self._hashing: _Hashing | None = None
 
     def batches(self, columns: Mapping[str, Dtype]) -> Iterator["pa.RecordBatch"]:
         """See `Connector.batches`."""
-        entries, c = self._place.entries(), self.config
+        c = self.config
         fetched, made = (Caps(c.max_bytes, c.max_bytes, c.max_ratio, c.max_columns) for _ in range(2))
+        with self._hashed() as (entries, revision):
+            for entry in entries:
+                with TemporaryDirectory(prefix="zebra-files-") as scratch:
+                    file = self._place.fetch(entry, Path(scratch), fetched)
+                    yield from self._read(file, entry, columns, Path(scratch), made)
+            told = revision.result()
+            self._refuse_changes(entries)
+        self._revision = told
+
+    @contextmanager
+    def ahead(self) -> Iterator[None]:
+        """See `Ahead.ahead`: what is wrong with the files is left for `batches` to say."""
+        with ExitStack() as until:
+            with suppress(ZebraError):
+                until.enter_context(self._hashed())
+            yield
+
+    @contextmanager
+    def _hashed(self) -> Iterator[_Hashing]:
+        """Local bytes are hashed beside all else: 1 GB takes 0.7 s of a core that would wait while this one imports."""
+        if self._hashing is not None:
+            yield self._hashing
+            return
         stop = threading.Event()
-        # Local bytes are hashed beside the reading: 1 GB takes 0.7 s of the second core, and both read the disk once.
         with ThreadPoolExecutor(1, "revision") as pool:
-            revision = pool.submit(self._place.revision, entries, stop)
+            entries = self._place.entries()
+            self._hashing = entries, pool.submit(self._place.revision, entries, stop)
             try:
-                for entry in entries:
-                    with TemporaryDirectory(prefix="zebra-files-") as scratch:
-                        file = self._place.fetch(entry, Path(scratch), fetched)
-                        yield from self._read(file, entry, columns, Path(scratch), made)
-                told = revision.result()
+                yield self._hashing
             finally:
                 stop.set()
-        self._refuse_changes(entries)
-        self._revision = told
+                self._hashing = None
 
     def revision(self) -> str | None:
         """Digest of the names and bytes (of objects: sizes and versions) of what was read, else of what is there now."""

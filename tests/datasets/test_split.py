@@ -56,7 +56,11 @@ def test_row_hashes_keep_their_vectors(key: tuple[object, ...]) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(texts=st.lists(st.none() | st.text(st.characters(codec="utf-8"), max_size=40), min_size=1, max_size=30), cut=st.integers(0, 30))
+@given(
+    texts=st.lists(st.none() | st.text(st.characters(codec="utf-8"), max_size=40), min_size=1, max_size=30)
+    | st.integers(1, 40).flatmap(lambda width: st.lists(st.text("0a", min_size=width, max_size=width), min_size=2, max_size=30)),
+    cut=st.integers(0, 30),
+)
 def test_text_hashes_follow_their_description_wherever_chunks_end(texts: list[str | None], cut: int) -> None:
     start = 0xE3B0C44298FC1C14  # sha256 of the empty salt
     expected = []

@@ -76,8 +76,12 @@ def _fold_text(hashes: Words, values: pa.Array) -> None:
     hashes[:] = splitmix64(hashes ^ _nulled(lengths.astype(np.uint64), values))
     # Only this slice's bytes: a block's column may be a window onto the whole table's.
     text = (bytes(memoryview(data)[offsets[0] : offsets[-1]]) if data is not None else b"") + bytes(8)
+    shortest, longest = int(lengths.min()), int(lengths.max())
+    if shortest == longest:
+        _fold_even(hashes, text, shortest)
+        return
     words = np.ndarray((len(text) - 7,), "<u8", text, strides=(1,))  # the word that starts at any byte
-    shortest, at = int(lengths.min()) // 8 * 8, 0
+    shortest, at = shortest // 8 * 8, 0
     while at < shortest:  # whole words that every row has
         hashes[:] = splitmix64(hashes ^ words[starts + at])
         at += 8
@@ -88,6 +92,13 @@ def _fold_text(hashes: Words, values: pa.Array) -> None:
         hashes[rows] = splitmix64(hashes[rows] ^ word)
         at += 8
         rows = rows[left > 8]
+
+
+def _fold_even(hashes: Words, text: bytes, width: int) -> None:
+    """The same for texts of one length, as ids are: their words stand at even distances, and to look each up takes thrice the time."""
+    for at in range(0, width, 8):
+        word = np.ndarray((len(hashes),), "<u8", text, offset=at, strides=(width,))
+        hashes[:] = splitmix64(hashes ^ (word & _TAIL[min(width - at, 8)]))
 
 
 def _nulled(words: Words, values: pa.Array) -> Words:

@@ -50,7 +50,10 @@ class Caster:
 
         A column that the batch lacks is null throughout: connectors have already refused missing columns.
         """
-        columns = list(self._pool.map(lambda name: self._column(name, batch), self.spec.columns))
+        as_declared = sum(field.type == kind for field, kind in zip(batch.schema, self._schema.types, strict=False))
+        # Side by side only where there is work: to hand 15 columns to threads costs 0.3 ms a batch, and 1 GB has a thousand.
+        spread = self._pool.map if len(self.spec.columns) - as_declared > 1 else map
+        columns = list(spread(lambda name: self._column(name, batch), self.spec.columns))
         self.rows += batch.num_rows
         return pa.RecordBatch.from_arrays(columns, schema=self._schema)
 

@@ -102,8 +102,11 @@ def _cut(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
 
 
 def _last(keys: pa.Table) -> pa.Table:
-    """The last row, copied: a slice would keep the whole block in memory."""
-    return keys.take([keys.num_rows - 1])
+    """The last row, copied: a slice would keep the whole block in memory.
+
+    Not by `take`, which makes an array of a list, for which pyarrow imports pandas: 0.17 s in which no block is handed out.
+    """
+    return pa.table([pa.repeat(keys[name][keys.num_rows - 1], 1) for name in keys.column_names], names=keys.column_names)
 
 
 def twice(found: Iterable[Block], look: Callable[[pa.Table], object], folder: Path, *, then: Callable[[], object]) -> Iterator[Block]:

@@ -110,7 +110,7 @@ class Helper:
 
         Raises:
             TooSlow: not within so many seconds; in the words of ``late``.
-            Broken: never.
+            Broken: it ended without a word.
         """
         assert process.stdout is not None
         killed = threading.Event()

@@ -171,7 +171,11 @@ class Capture:
             self._memory.fold()
             if time.monotonic() < retry_at:
                 continue
-            self._away = not (self._flush() and self._write_sketches(WRITE_SKETCHES_S))
+            try:
+                self._away = not (self._flush() and self._write_sketches(WRITE_SKETCHES_S))
+            except Exception:  # a fault of ours: without this thread nothing would be recorded until the next start
+                log.exception("prediction events wait")
+                self._away = True
             # Asked again after 1, 2, 4 … 30 s; a full batch does not hurry a store that is down.
             pause = min(max(pause * 2, 2 * self._flush_s), MAX_BACKOFF_S) if self._away else 0.0
             retry_at = time.monotonic() + pause
@@ -203,9 +207,11 @@ class Capture:
 
     def _batch(self) -> list[_Offered]:
         """The oldest requests with 500 rows together, or one that has more."""
+        with self._lock:  # an iterator over a deque dies of an append: after half a minute at 7,000 requests a second
+            oldest = list(itertools.islice(self._queue, MAX_BATCH))
         batch: list[_Offered] = []
         count = 0
-        for offered in itertools.islice(self._queue, min(MAX_BATCH, len(self._queue))):
+        for offered in oldest:
             if batch and count + len(offered.rows) > MAX_BATCH:
                 break
             batch.append(offered)

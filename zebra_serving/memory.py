@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 ROWS_PER_S = 20_000
 BURST_ROWS = 20_000
 FOLD_AT = 4096
+# Lots that wait to be folded; at `ROWS_PER_S` and half a second between two looks there are three. More mean that nobody folds.
+MAX_FULL = 32
 # Of a bulk request at least so many rows or none: a sketch takes 500 at once for little more than it takes 20.
 LUMP = 500
 # Finished windows that the store has not taken yet: three days of hours.
@@ -124,7 +126,7 @@ class Memory:
         if self._store is None:
             return False
         count = len(rows)
-        part = self._budget.take(count, LUMP)
+        part = self._budget.take(count, LUMP) if len(self._full) < MAX_FULL else 0
         if part < count:
             step = slice(random.randrange(count // part), None, count // part) if part else slice(0)  # noqa: S311 - a sample
             rows, scored = rows.part(step), scored.part(step)

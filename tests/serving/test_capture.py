@@ -1,6 +1,9 @@
 """Capture: every captured prediction is one event, sensitive columns never are, and an answer never waits for it."""
 
 import json
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,7 @@ from zebra_assets.errors import Unavailable
 from zebra_serving.answer import predict
 from zebra_serving.budget import Budget
 from zebra_serving.capture import Capture, Recording
+from zebra_serving.memory import MAX_FULL, Memory
 from zebra_serving.metrics import Metrics
 from zebra_serving.rows import Rows
 
@@ -95,6 +99,63 @@ def test_a_full_queue_drops_and_counts_instead_of_waiting(answered: tuple) -> No
     assert bench.events.count(MODEL) == 12
     page = metrics.page()[0].decode()
     assert 'zebra_events_total{outcome="dropped"} 5.0' in page and 'zebra_events_total{outcome="captured"} 12.0' in page
+
+
+def test_requests_that_come_while_events_are_written_do_not_end_the_writing(answered: tuple) -> None:  # type: ignore[type-arg]
+    bench, (version, five, scored) = answered
+    metrics = Metrics()
+    capture = Capture(bench.events, metrics, Recording(share=1.0), flush_s=0.001)
+    capture.start()
+    often, done = sys.getswitchinterval(), threading.Event()
+    sys.setswitchinterval(1e-6)
+
+    def look() -> None:  # what the writer does all the time when events come all the time
+        while not done.is_set():
+            capture._batch()
+
+    writer = ThreadPoolExecutor(1).submit(look)
+    try:
+        for _ in range(600):
+            capture.offer(version, five, scored, None)
+        done.set()
+        writer.result()
+    finally:
+        done.set()
+        sys.setswitchinterval(often)
+        capture.stop(30)
+    assert bench.events.count(MODEL) == 3000
+
+
+def test_the_writer_outlives_a_fault_of_ours(answered: tuple, caplog: pytest.LogCaptureFixture) -> None:  # type: ignore[type-arg]
+    bench, (version, five, scored) = answered
+    faults = [ZeroDivisionError("a fault")]
+
+    def reachable() -> None:
+        if faults:
+            raise faults.pop()
+
+    capture = Capture(bench.events, Metrics(), Recording(share=1.0), reachable=reachable, flush_s=0.01)
+    capture.start()
+    until(lambda: "a fault" in caplog.text)
+    capture.offer(version, five, scored, None)
+    until(lambda: bench.events.count(MODEL) == 5)
+    capture.stop()
+
+
+def test_rows_that_nobody_folds_take_bounded_memory_and_are_counted(answered: tuple) -> None:  # type: ignore[type-arg]
+    bench, (version, _, _) = answered
+    many = version.schema.decode(b'{"rows": [' + b",".join([json.dumps(ROW).encode()] * 4096) + b"]}")
+    scored = predict(version, many)
+    memory = Memory(bench.sketches, Recording(share=1.0))
+    memory._budget = Budget(1e9, 10**9)  # as if they came over minutes
+    for _ in range(MAX_FULL + 100):
+        memory.add(version, many, scored)
+    assert len(memory._full) == MAX_FULL
+    memory.fold()
+    memory.flush()
+    (window,) = bench.sketches.windows(MODEL)
+    assert (window.rows, window.sketched) == ((MAX_FULL + 100) * 4096, MAX_FULL * 4096)
+    memory.close()
 
 
 def test_a_store_that_stays_away_loses_events_audibly_and_in_bounded_time(answered: tuple) -> None:  # type: ignore[type-arg]

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 IN_MEMORY = 192 << 20
-REMEMBERED = 64 << 20
+# What a source that comes in no order need not be asked for again; beside what blocks take, an endless one stays below 64 MB with it.
+REMEMBERED = 24 << 20
 # Chosen to keep an ingest below 600 MB beside what its blocks take; other limits were not compared.
 LIMIT = "256MB"
 BATCH_ROWS = 65_536

@@ -122,7 +122,11 @@ class Memory:
         self._unwritten: dict[str, Window] = {}
 
     def add(self, served: Served, rows: Rows, scored: Scored) -> bool:
-        """Keep a reference to answered rows, or count them where there are more than the budget allows; whether folding is due."""
+        """Keep a reference to answered rows, or count them, where they are more than the budget allows or nobody folds what waits.
+
+        Returns:
+            Whether folding is due.
+        """
         if self._store is None:
             return False
         count = len(rows)

@@ -5,7 +5,6 @@ on other machines (`engines`). Nothing it does depends on other blocks. Called b
 """
 
 import hashlib
-import os
 from collections import deque
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ import pyarrow as pa
 from zebra_assets.contracts.dataset_spec import DatasetSpec, SplitName
 from zebra_assets.contracts.object_store import blob_key
 from zebra_assets.contracts.ports import ObjectStore
+from zebra_assets.datasets import direct
 from zebra_assets.datasets.blocks import block_digest
 from zebra_assets.datasets.cells import truths
 from zebra_assets.datasets.findings import Findings
@@ -127,11 +127,7 @@ class Job:
         data = encoded(rows, self.spec)
         piece = Piece(split, number, hashlib.sha256(data).hexdigest(), data.size, rows.num_rows)
         path = self.folder / f"{piece.digest}.parquet"
-        with path.open("wb") as file:
-            file.write(data)
-            if hasattr(os, "posix_fadvise"):  # to the disk while others are worked on; the fsync at the end finds little left
-                file.flush()
-                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        direct.write(path, memoryview(data))
         if self.store is not None:
             self.store.put(piece.key, path)
             path.unlink()

@@ -92,13 +92,17 @@ def settle(path: Path, mode: int) -> None:
         os.close(handle)
 
 
-def create(temporary: Path, target: Path) -> bool:
-    """Give a settled file its name unless the name is taken; whether it was free."""
+def create(temporary: Path, target: Path, later: set[Path] | None = None) -> bool:
+    """Give a settled file its name unless the name is taken; whether it was free.
+
+    Args:
+        later: takes note of the folder instead of syncing it, for who makes many names and calls `sync_folder` on each in the end.
+    """
     try:
         os.link(temporary, target)
     except FileExistsError:
         return False
-    sync_folder(target.parent)
+    _sync(target.parent, later)
     return True
 
 
@@ -109,14 +113,21 @@ def write(target: Path, data: bytes) -> None:
     sync_folder(target.parent)
 
 
-def make_folder(folder: Path) -> None:
-    """Make a folder and the ones above it, durably: a synced file in a folder whose own name was lost is lost."""
+def make_folder(folder: Path, later: set[Path] | None = None) -> None:
+    """Make a folder and the ones above it, durably: a synced file in a folder whose own name was lost is lost. ``later`` as in `create`."""
     if folder.is_dir():
         return
-    make_folder(folder.parent)
+    make_folder(folder.parent, later)
     with contextlib.suppress(FileExistsError):
         folder.mkdir()
-    sync_folder(folder.parent)
+    _sync(folder.parent, later)
+
+
+def _sync(folder: Path, later: set[Path] | None) -> None:
+    if later is None:
+        sync_folder(folder)
+    else:
+        later.add(folder)
 
 
 def sync_folder(folder: Path) -> None:

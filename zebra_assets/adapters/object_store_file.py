@@ -7,6 +7,7 @@ which reports what went wrong on the way to the disk, and `mlops verify` at any 
 
 import errno
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
@@ -41,26 +42,25 @@ class FileStore:
                     temporary.replace(target)
                     durable.sync_folder(target.parent)
                 return uri
-            while not self._reused(key, target, wanted):  # again only when a collector removed it between two looks
-                with self._ready(target, data, wanted, move) as temporary:
-                    if durable.create(temporary, target):
-                        break
-            if move and isinstance(data, Path):
-                data.unlink(missing_ok=True)
+            self._take(key, target, data, wanted, move)
         return uri
 
     def put_many(self, blobs: Iterable[Blob], progress: Callable[[int], None] = nobody) -> list[str]:
-        """See `ObjectStore.put_many`: each blob is synced by itself, several at a time."""
+        """See `ObjectStore.put_many`: each blob's bytes are synced several at a time, and each folder once, with all names in it."""
+        folders: set[Path] = set()
 
         def one(blob: Blob) -> tuple[str, int]:
-            size = blob.path.stat().st_size
-            return self.put(blob.key, blob.path, digest=blob.digest, move=True), size
+            size, target = blob.path.stat().st_size, self._path(blob.key)
+            self._take(blob.key, target, blob.path, blob.digest, move=True, later=folders)
+            folders.add(target.parent)  # also of a blob that was there: whoever is putting it may not have come so far
+            return target.as_uri(), size
 
         uris = []
         with self._reachable("write"):
             for uri, size in in_parallel(one, blobs):
                 uris.append(uri)
                 progress(size)
+            deque(in_parallel(durable.sync_folder, sorted(folders)), maxlen=0)
         return uris
 
     def scratch(self) -> AbstractContextManager[Path]:
@@ -156,6 +156,15 @@ class FileStore:
             keys = (name if above == "." else f"{above}/{name}" for name in files if not name.startswith(durable.PREFIX))
             yield from (key for key in keys if key.startswith(prefix))
 
+    def _take(self, key: str, target: Path, data: bytes | Path, wanted: str, move: bool, later: set[Path] | None = None) -> None:
+        """Have ``target`` hold ``data``; a file that was given up is gone afterwards. ``later`` as in `durable.create`."""
+        while not self._reused(key, target, wanted):  # again only when a collector removed it between two looks
+            with self._ready(target, data, wanted, move, later) as temporary:
+                if durable.create(temporary, target, later):
+                    break
+        if move and isinstance(data, Path):
+            data.unlink(missing_ok=True)
+
     def _reused(self, key: str, target: Path, wanted: str) -> bool:
         """Whether ``key`` holds the wanted bytes already, and a blob is safe from the collector."""
         try:
@@ -167,9 +176,9 @@ class FileStore:
         return not key.startswith(BLOBS) or not self.renew([key])
 
     @contextmanager
-    def _ready(self, target: Path, data: bytes | Path, wanted: str, move: bool) -> Iterator[Path]:
+    def _ready(self, target: Path, data: bytes | Path, wanted: str, move: bool, later: set[Path] | None = None) -> Iterator[Path]:
         """A durable file on the store's own file system: the given one where it is given up, else a verified copy."""
-        durable.make_folder(target.parent)
+        durable.make_folder(target.parent, later)
         if move and isinstance(data, Path) and data.stat().st_dev == self.root.stat().st_dev:
             durable.settle(data, 0o444)
             yield data

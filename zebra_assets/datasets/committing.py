@@ -28,6 +28,7 @@ from zebra_assets.datasets.connector import Connector
 from zebra_assets.datasets.distribution import distribution_checks
 from zebra_assets.datasets.engine import Engine
 from zebra_assets.datasets.ingest import Ingested, Progress, committed
+from zebra_assets.datasets.no_pandas import put_off_pandas
 from zebra_assets.datasets.pointer import origin, pointers
 from zebra_assets.datasets.reading import Work
 from zebra_assets.datasets.validate import refuse_broken
@@ -49,6 +50,7 @@ def commit(
     progress: Progress,
 ) -> Ingested:
     """Commit what ``connector`` reads; arguments and errors as in `ingest`. The time it took is for the caller to tell."""
+    put_off_pandas()
     with store.scratch() as scratch:
         work = Work(spec, connector, project, engine, scratch, store, progress)
         whole, checks = work.done()

@@ -46,15 +46,20 @@ def to_dtype(values: pa.Array, dtype: Dtype) -> pa.Array:
 
 
 def _from_text(values: pa.Array, dtype: Dtype) -> pa.Array:
-    empty = pc.equal(values, "")
+    empty = pc.equal(values, _text(""))
     if pc.any(empty).as_py():
         values = pc.if_else(empty, pa.scalar(None, pa.string()), values)
     if dtype in ("int64", "float64", "date"):
         values = pc.ascii_trim(values, " \t")  # as Arrow's CSV reader does
     if dtype == "timestamp":
-        dated = pc.if_else(pc.equal(pc.utf8_length(values), 10), pc.binary_join_element_wise(values, "00:00", "T"), values)
-        values = pc.if_else(pc.match_substring_regex(dated, ZONED), dated, pc.binary_join_element_wise(dated, "Z", ""))
+        short = pc.equal(pc.utf8_length(values), pa.scalar(10, pa.int32()))
+        dated = pc.if_else(short, pc.binary_join_element_wise(values, _text("00:00"), _text("T")), values)
+        values = pc.if_else(pc.match_substring_regex(dated, ZONED), dated, pc.binary_join_element_wise(dated, _text("Z"), _text("")))
     return values.cast(ARROW[dtype])
+
+
+def _text(value: str) -> pa.Scalar:
+    return pa.scalar(value, pa.string())  # of a plain str pyarrow would look for the type, and import pandas to do so
 
 
 def _from_typed(values: pa.Array, dtype: Dtype) -> pa.Array:

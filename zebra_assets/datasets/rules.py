@@ -53,7 +53,7 @@ def _rules_of(spec: DatasetSpec) -> Iterator[Rule]:
         for said, broken in _cell_rules(column):
             yield Rule(said, (name,), "rows", _on(name, broken))
         if name == explicit and column.values is None:
-            yield Rule(f"one of {', '.join(SPLITS)}", (name,), "rows", _on(name, _strange(pa.array(SPLITS))))
+            yield Rule(f"one of {', '.join(SPLITS)}", (name,), "rows", _on(name, _strange(pa.array(SPLITS, pa.string()))))
         if column.unique:
             yield Rule("unique", (name,), "unique")
     for text, condition in zip(spec.rules, spec.conditions(), strict=True):
@@ -95,9 +95,9 @@ def _cell_rules(column: ColumnSpec) -> Iterator[tuple[str, Callable[[pa.ChunkedA
     if (pattern := column.pattern) is not None:
         yield f"pattern {pattern}", lambda cells: pc.invert(pc.match_substring_regex(cells, anchored(pattern)))
     if (shortest := column.min_length) is not None:
-        yield f"min_length {shortest}", lambda cells: pc.less(pc.utf8_length(cells), shortest)
+        yield f"min_length {shortest}", lambda cells: pc.less(pc.utf8_length(cells), _int(shortest))
     if (longest := column.max_length) is not None:
-        yield f"max_length {longest}", lambda cells: pc.greater(pc.utf8_length(cells), longest)
+        yield f"max_length {longest}", lambda cells: pc.greater(pc.utf8_length(cells), _int(longest))
 
 
 def _strange(allowed: pa.Array) -> Callable[[pa.ChunkedArray], Mask]:
@@ -108,15 +108,19 @@ def _strange(allowed: pa.Array) -> Callable[[pa.ChunkedArray], Mask]:
 
 def _below(cells: pa.ChunkedArray, least: float) -> Mask:
     if cells.type != pa.int64():
-        return pc.less(cells, least)
+        return pc.less(cells, pa.scalar(least, pa.float64()))
     # Integers are compared as integers: as floats those beyond 2**53 do not compare at all.
-    return pc.is_valid(cells) if least >= 2**63 else pc.less(cells, max(math.ceil(least), -(2**63)))
+    return pc.is_valid(cells) if least >= 2**63 else pc.less(cells, _int(max(math.ceil(least), -(2**63))))
 
 
 def _above(cells: pa.ChunkedArray, most: float) -> Mask:
     if cells.type != pa.int64():
-        return pc.greater(cells, most)
-    return pc.is_valid(cells) if most < -(2**63) else pc.greater(cells, min(math.floor(most), 2**63 - 1))
+        return pc.greater(cells, pa.scalar(most, pa.float64()))
+    return pc.is_valid(cells) if most < -(2**63) else pc.greater(cells, _int(min(math.floor(most), 2**63 - 1)))
+
+
+def _int(value: int) -> pa.Scalar:
+    return pa.scalar(value, pa.int64())  # of a plain number pyarrow would have to find the type, and import pandas to do so
 
 
 def _breaking(condition: Condition) -> Callable[[pa.Table], Mask]:

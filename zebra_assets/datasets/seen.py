@@ -230,7 +230,7 @@ def _classes(rows: pa.Table) -> Companions:
     """A number per row; rows have the same one when all their cells are equal: null to null, NaN to NaN, -0.0 to 0.0."""
     classes = np.zeros(rows.num_rows, dtype=np.int64)
     for values in rows.columns:
-        plain = pc.add(values, 0.0) if pa.types.is_floating(values.type) else values
+        plain = pc.add(values, pa.scalar(0.0, values.type)) if pa.types.is_floating(values.type) else values
         codes = cells.numbers(pc.dictionary_encode(plain, null_encoding="encode").combine_chunks().indices)
         classes = np.unique(np.stack([classes, codes], axis=1), axis=0, return_inverse=True)[1].reshape(-1)
     return classes

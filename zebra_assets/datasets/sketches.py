@@ -212,7 +212,7 @@ def hashes(values: pa.Array) -> Hashes:
     lengths = pc.binary_length(values)
     if pc.max(lengths).as_py() <= LONGEST:
         return row_hashes(pa.table({"": values}))
-    long = pc.greater(lengths, LONGEST)
+    long = pc.greater(lengths, pa.scalar(LONGEST, pa.int32()))
     heads = pc.utf8_slice_codeunits(values.filter(long), 0, LONGEST)
     return np.concatenate(
         (row_hashes(pa.table({"": values.filter(pc.invert(long))})), row_hashes(pa.table({"": heads, "length": lengths.filter(long)})))

@@ -144,14 +144,14 @@ class _Named(SplitPlan):
 
     def assign(self, block: pa.Table, first_row: int = 0) -> Masks:
         values = block[self._column]
-        strange = values.filter(pc.invert(pc.is_in(values, pa.array(SPLITS)))).unique().to_pylist()
+        strange = values.filter(pc.invert(pc.is_in(values, pa.array(SPLITS, pa.string())))).unique().to_pylist()
         if strange:
             shown = ", ".join(f"{value!r}.{did_you_mean(str(value), list(SPLITS))}".removesuffix(".") for value in strange[:5])
             raise DataInvalid(
                 f"The column that names splits holds {len(strange):,} other values: {shown}",
                 fix=f"write one of {', '.join(SPLITS)} into every row",
             )
-        return {name: pc.equal(values, name).combine_chunks() for name in SPLITS}
+        return {name: pc.equal(values, pa.scalar(name, pa.string())).combine_chunks() for name in SPLITS}
 
 
 class _Dated(SplitPlan):

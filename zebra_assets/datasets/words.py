@@ -105,7 +105,7 @@ class Words:
 
     def _take(self, values: pa.Array, counts: Counts) -> None:
         if values.type == pa.string():
-            long = pc.greater(pc.binary_length(values), LONGEST)
+            long = pc.greater(pc.binary_length(values), pa.scalar(LONGEST, pa.int32()))
             if pc.any(long).as_py():
                 self._long.add(hashes(values.filter(long)))
                 short = pc.invert(long)

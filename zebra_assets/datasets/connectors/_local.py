@@ -15,7 +15,7 @@ from zebra_assets.datasets.connectors._stamps import Digests, Stamp, stamp_of
 from zebra_assets.datasets.connectors._unpack import Caps
 from zebra_assets.errors import DataInvalid, NotFound, Refused, SpecInvalid
 
-CHUNK = 1 << 20
+CHUNK = 8 << 20  # at the end of each the interpreter is asked for, and whoever imports meanwhile gives it away every 5 ms only
 MOST_DEEP = 2
 
 

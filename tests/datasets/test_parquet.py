@@ -1,5 +1,7 @@
 """How rows are stored: by what suits each column, and read back by anybody as they were."""
 
+from pathlib import Path
+
 import duckdb
 import numpy as np
 import pyarrow as pa
@@ -36,6 +38,28 @@ def test_the_key_takes_less_than_a_byte_a_row_and_says_its_smallest_and_largest(
     key = next(meta.column(i) for i in range(meta.num_columns) if meta.column(i).path_in_schema == "id")
     assert key.total_compressed_size < table.num_rows
     assert (key.statistics.min, key.statistics.max) == (table["id"][0].as_py(), table["id"][-1].as_py())
+
+
+@pytest.mark.parametrize(
+    ("texts", "kept"),
+    [
+        ([f"{n * 2654435761 % 2**40:010x}" for n in range(3000)], "DELTA_LENGTH_BYTE_ARRAY"),
+        ([f"order {n:06d}" for n in range(3000)], "DELTA_BYTE_ARRAY"),
+        ([f"{n * 7919 % 3001} {'street' * (n % 3)}" for n in range(3000)], "PLAIN"),
+        ([*[None] * 100, *(str(n) for n in range(3000))], "PLAIN"),
+    ],
+)
+def test_text_that_does_not_repeat_is_kept_as_suits_it_and_reads_back(tmp_path: Path, texts: list[str | None], kept: str) -> None:
+    table = rows(len(texts)).set_column(3, pa.field("name", pa.string()), [texts])
+    spec = recipe(columns=recipe().model_dump()["columns"] | {"name": {"dtype": "string", "nullable": True}})
+    raw = encoded(table, spec)
+    meta = pq.read_metadata(pa.BufferReader(raw)).row_group(0)
+    column = next(meta.column(i) for i in range(meta.num_columns) if meta.column(i).path_in_schema == "name")
+    assert kept in column.encodings
+    assert pq.read_table(pa.BufferReader(raw))["name"].to_pylist() == texts
+    (tmp_path / "a.parquet").write_bytes(raw)
+    with duckdb.connect() as base:
+        assert base.sql(f"SELECT name FROM '{tmp_path}/a.parquet'").to_arrow_table()["name"].to_pylist() == texts
 
 
 @pytest.mark.parametrize("spread", [1, 900, 30_000, 10**9])

@@ -82,9 +82,10 @@ def _cut(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
     """Tables of exactly ``rows`` rows, the last one of at most so many, in as many chunks as they came: whoever works on one puts
     them together, beside the others."""
     held: list[pa.RecordBatch] = []
-    count = 0
+    count = size = 0
     for batch in batches:
-        if sum(b.nbytes for b in held) + batch.nbytes > MOST_BYTES:
+        size += batch.nbytes
+        if size > MOST_BYTES:
             raise DataInvalid(
                 f"{count:,} rows take more than {MOST_BYTES >> 20:,} MB: a block of {rows:,} does not fit into memory.",
                 fix="keep large cells (documents, images) in files of their own, and their paths in the dataset",
@@ -93,10 +94,11 @@ def _cut(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
         while count + batch.num_rows - at >= rows:
             held.append(batch.slice(at, rows - count))
             yield pa.Table.from_batches(held)
-            at, held, count = at + rows - count, [], 0
+            at, held, count, size = at + rows - count, [], 0, 0
         if at < batch.num_rows:
-            held.append(batch.slice(at))
+            held.append(batch.slice(at) if at else batch)
             count += batch.num_rows - at
+            size = size or held[-1].nbytes
     if held:
         yield pa.Table.from_batches(held)
 

@@ -16,6 +16,7 @@ import msgspec
 
 from zebra_assets.contracts.model_folder import ModelFeature
 from zebra_serving import refusals
+from zebra_serving.problems import InputInvalid, TooLarge
 from zebra_serving.refusals import MAX_ROWS
 from zebra_serving.rows import Columns, Listed, Rows
 
@@ -70,6 +71,9 @@ class RowSchema:
         names: of the features.
         recorded: of the features and, after them, the keys: what `Rows.values` holds.
         types: name -> what a value is decoded to.
+        needed: the features' names.
+        unmissed: places of the optional features of types that have no missing value in pandas.
+        cast: whether there are features that MLflow reads otherwise than we do, whatever they hold.
     """
 
     def __init__(self, features: Sequence[ModelFeature], keys: Sequence[ModelFeature] = ()) -> None:
@@ -79,6 +83,9 @@ class RowSchema:
         self.keys = tuple(k.model_copy(update={"required": False}) for k in keys if k.name not in self.names)
         self.recorded = [*self.names, *(k.name for k in self.keys)]
         self.arrow = [_KINDS[f.dtype].arrow for f in features]
+        self.needed = frozenset(self.names)
+        self.unmissed = [j for j, f in enumerate(features) if not f.required and f.dtype in ("int64", "bool")]
+        self.cast = any(f.dtype in ("date", "timestamp") for f in features)
         columns = (*self.features, *self.keys)
         self.types = {f.name: _json_type(f) for f in columns}
         # Attributes are called f0, f1, …: a column's name need not be a Python identifier.
@@ -116,7 +123,7 @@ class RowSchema:
             elif bulk[1]:
                 structs = self._many.decode(body).rows
             else:
-                return self._of_columns(msgspec.structs.astuple(self._table.decode(body).columns))
+                return self.of_columns(msgspec.structs.astuple(self._table.decode(body).columns))
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             refusals.refuse(self, body, error)
         if not 0 < len(structs) <= MAX_ROWS:
@@ -142,9 +149,15 @@ class RowSchema:
             cells = msgspec.convert(columns, self._cells, dec_hook=Moment.read)
         except msgspec.ValidationError as error:
             refusals.refuse_records(self, [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)], error)
-        return self._of_columns(msgspec.structs.astuple(cells))
+        return self.of_columns(msgspec.structs.astuple(cells))
 
-    def _of_columns(self, columns: Sequence[list[Any] | None]) -> Rows:
+    def of_columns(self, columns: Sequence[Sequence[Any] | None]) -> Rows:
+        """Rows of cells that are known to fit: one column for each of `recorded`, None for one that was left out.
+
+        Raises:
+            InputInvalid: columns that differ in length, or no rows.
+            TooLarge: more than 10,000 rows.
+        """
         lengths = {name: len(cells) for name, cells in zip(self.recorded, columns, strict=True) if cells is not None}
         count = next(iter(lengths.values()), 0)
         if any(length != count for length in lengths.values()):
@@ -153,6 +166,16 @@ class RowSchema:
             refusals.refuse_count(count)
         filled = [[None] * count if cells is None else cells for cells in columns]
         return Rows(self, list(zip(*filled, strict=True))) if count < BULK else Columns(self, list(map(Listed, filled)), count)
+
+    def fitting(self, given: list[dict[str, Any]] | Mapping[str, Sequence[Any]]) -> Rows | None:
+        """Records or columns as `convert` and `convert_columns` check them; None, without a word why, where they do not fit."""
+        try:
+            if isinstance(given, list):
+                structs = msgspec.convert(given, self._list, dec_hook=Moment.read)
+                return Rows(self, [msgspec.structs.astuple(s) for s in structs]) if 0 < len(structs) <= MAX_ROWS else None
+            return self.of_columns(msgspec.structs.astuple(msgspec.convert(given, self._cells, dec_hook=Moment.read)))
+        except (msgspec.ValidationError, InputInvalid, TooLarge):
+            return None
 
     def expected(self, feature: ModelFeature) -> str:
         """A column's values in words."""
@@ -165,6 +188,13 @@ class RowSchema:
         except msgspec.ValidationError:
             return False
         return True
+
+    def read(self, name: str, cells: Sequence[Any]) -> list[Any] | None:
+        """A column's JSON values as `decode` reads them; None where one is not the column's."""
+        try:
+            return [msgspec.convert(cell, self.types[name], dec_hook=Moment.read) for cell in cells]
+        except msgspec.ValidationError:
+            return None
 
     def columns(self) -> list[dict[str, Any]]:
         """What `GET /model` says about each column."""

@@ -219,7 +219,6 @@ def test_mlflows_four_kinds_of_body_get_the_same_labels(client: httpx.Client) ->
         {"instances": customers},
         {"inputs": customers},
         {"inputs": {n: [r[n] for r in customers] for n in names}},
-        {"instances": [[r[n] for n in names] for r in customers]},
         {"dataframe_records": [{**r, "not a column": 1} for r in customers]},
         {"dataframe_records": customers, "params": {}},
     ):
@@ -233,7 +232,9 @@ def test_mlflows_four_kinds_of_body_get_the_same_labels(client: httpx.Client) ->
         {"inputs": [ROW], "instances": [ROW]},
         {"rows": [ROW]},
         {"dataframe_records": []},
-        {"dataframe_records": [{**ROW, "tenure": "5"}]},
+        {"dataframe_records": [{**ROW, "tenure": "five"}]},
+        {"dataframe_records": [{name: value for name, value in ROW.items() if name != "monthly"}]},
+        {"instances": [list(ROW.values())]},
         {"dataframe_records": [{"tenure": 5}]},
         {"dataframe_split": {"columns": ["tenure"], "data": [[1, 2]]}},
         {"dataframe_split": {"columns": ["tenure", "tenure"], "data": [[1, 2]]}},

@@ -7,7 +7,7 @@ import numpy as np
 from zebra_serving.compile.form import NUMPY, ONNX, PLAIN, Form
 from zebra_serving.compile.recipe import Encoder
 from zebra_serving.compile.runtime import Graph, answers, arrays
-from zebra_serving.problems import ModelFailed
+from zebra_serving.problems import InputInvalid, ModelFailed
 from zebra_serving.rows import Columns, Rows
 from zebra_serving.served import Scored, ScoredColumns
 
@@ -75,11 +75,36 @@ class Plain:
         self.classes = loaded.classes
 
     def predict(self, rows: Rows) -> Scored:
-        return scored(self._loaded.predict(rows.table()))
+        return scored(self._answers(rows))
 
     def chances(self, rows: Rows) -> np.ndarray | None:
         """As `OnnxModel.chances`."""
-        return self._loaded.predict(rows.table()).probabilities
+        return self._answers(rows).probabilities
+
+    def _answers(self, rows: Rows) -> "Predictions":
+        try:
+            return self._loaded.predict(rows.table())
+        except InputInvalid:
+            return self._answers_to_anything(rows)
+
+    def _answers_to_anything(self, rows: Rows) -> "Predictions":
+        """Where a column of text holds numbers, as MLflow's door lets them pass: the model is to see those, not their digits."""
+        cells = [column.at(range(len(rows))) for column in rows.columns()]
+        strange = [
+            j for j, kind in enumerate(rows.schema.arrow) if kind == "string" and not all(v is None or isinstance(v, str) for v in cells[j])
+        ]
+        tame = [[None] * len(rows) if j in strange else column for j, column in enumerate(cells)]
+        read = self._loaded.rows(rows.schema.of_columns(tame).table())
+        for j in strange:
+            said = np.fromiter(cells[j], dtype=object, count=len(rows))
+            if isinstance(read, np.ndarray):
+                read[:, j] = said
+            else:
+                read[rows.schema.names[j]] = said
+        try:
+            return self._loaded.answer(read)
+        except (TypeError, AttributeError) as error:
+            raise InputInvalid([], message=f"The model refuses these values: {error}.") from error
 
 
 def scored(found: "Predictions") -> Scored:

@@ -1,7 +1,8 @@
 """MLflow's scoring protocol: `/invocations`, `/ping`, `/version`, as `mlflow models serve` speaks it; JSON bodies.
 
 A body has exactly one of `dataframe_split`, `dataframe_records`, `instances`, `inputs`. As MLflow does, and as no other door does,
-columns the model does not know are passed over. Answers are `{"predictions": [label, …]}`; refusals are ours.
+columns the model does not know are passed over, and values of another type are cast (`casting`). Answers are
+`{"predictions": [label, …]}`; refusals are ours.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,21 +11,21 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, ClassVar
 
 import msgspec
+from msgspec import UNSET, UnsetType
 from starlette.types import Receive, Scope, Send
 
 from zebra_serving.answer import Answer
+from zebra_serving.doors.casting import KEYS, cast
 from zebra_serving.doors.wire import PROBLEM, SAID, expect_get, patience, posted_json, send_json
 from zebra_serving.fleet import Fleet
-from zebra_serving.problems import FieldError, InputInvalid, Malformed
 from zebra_serving.rows import Rows
 from zebra_serving.schema import RowSchema
 from zebra_serving.served import Served
 
-_KEYS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 _encode = msgspec.json.Encoder().encode
 
 
-class Split(msgspec.Struct):
+class Split(msgspec.Struct, forbid_unknown_fields=True):
     """pandas' `split` orientation."""
 
     columns: list[str]
@@ -35,11 +36,11 @@ class Split(msgspec.Struct):
 class Body(msgspec.Struct, forbid_unknown_fields=True):
     """The body of `/invocations`; `params` is taken and passed over, as the models have none."""
 
-    dataframe_split: Split | None = None
-    dataframe_records: list[dict[str, Any]] | None = None
-    instances: Any = None
-    inputs: Any = None
-    params: dict[str, Any] | None = None
+    dataframe_split: Split | UnsetType = UNSET
+    dataframe_records: list[dict[str, Any]] | UnsetType = UNSET
+    instances: Any = UNSET
+    inputs: Any = UNSET
+    params: Any = None
 
 
 _decode = msgspec.json.Decoder(Body).decode
@@ -69,12 +70,8 @@ class MlflowDoor:
         body = await posted_json(scope, receive, headers)
 
         def read(served: Served) -> Rows:
-            schema = served.schema
-            asked = _asked(schema, body)
-            if isinstance(asked, list):
-                return schema.convert(_known(schema, asked))
-            columns = {name: cells for name, cells in asked.items() if name in schema.types}
-            return schema.convert_columns(columns) if columns else schema.convert([{}] * max(map(len, asked.values()), default=0))
+            rows = _fitting(served.schema, body)
+            return cast(served.schema, body) if rows is None else rows
 
         answer = await self._plane.answer(
             read, _write, headers=headers, size=len(body), request_id=request_id, patience_s=patience(headers)
@@ -86,49 +83,73 @@ def _write(answer: Answer) -> bytes:
     return _encode({"predictions": answer.scored.labels})
 
 
-def _asked(schema: RowSchema, body: bytes) -> list[dict[str, Any]] | Mapping[str, Sequence[Any]]:
-    """The rows of a body, as it has them: one by one or by column."""
+def _fitting(schema: RowSchema, body: bytes) -> Rows | None:
+    """The rows of a body that fits the model's columns, which MLflow reads the same; None for any other: `casting` looks at it."""
+    if schema.cast:
+        return None
     try:
         asked = _decode(body)
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise Malformed(f"The body is no scoring request: {str(error).rstrip('.')}.", fix=f"send one of {', '.join(_KEYS)}") from error
-    given = [(key, value) for key in _KEYS if (value := getattr(asked, key)) is not None]
-    if len(given) != 1:
-        raise Malformed(
-            f"The body has {len(given)} of {', '.join(_KEYS)}, not one.", fix='send {"dataframe_split": {"columns": …, "data": …}}'
-        )
-    key, value = given[0]
-    if isinstance(value, Split):
-        return _of_rows(value.columns, value.data)
-    if isinstance(value, dict):
-        return _of_columns(value)
-    if isinstance(value, list) and all(isinstance(row, dict) for row in value):
-        return value
-    if isinstance(value, list) and all(isinstance(row, list) for row in value):
-        return _of_rows(schema.names, value)
-    raise InputInvalid([FieldError(0, key, "rows as objects or lists, or an object of columns", type(value).__name__)])
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return None
+    said = [value for value in (asked.dataframe_split, asked.dataframe_records, asked.instances, asked.inputs) if value is not UNSET]
+    if len(said) != 1:
+        return None
+    given: list[dict[str, Any]] | Mapping[str, Sequence[Any]] | None
+    if isinstance(said[0], Split):
+        given = _columns(schema, said[0])
+    else:
+        given = _arrays(schema, said[0]) if asked.dataframe_records is UNSET else _records(schema, said[0])
+    if given is None:
+        return None
+    rows = schema.fitting(given)
+    # pandas has no missing whole number and takes a missing boolean for false.
+    if rows is not None and schema.unmissed and any(row[j] is None for row in rows.values for j in schema.unmissed):
+        return None
+    return rows
 
 
-def _of_rows(names: list[str], data: list[list[Any]]) -> Mapping[str, Sequence[Any]]:
-    if len(set(names)) != len(names):
-        raise InputInvalid([FieldError(0, None, "each column once", "a name twice")])
-    if wrong := [FieldError(i, None, f"{len(names)} values", str(len(row))) for i, row in enumerate(data) if len(row) != len(names)]:
-        raise InputInvalid(wrong[:100], len(wrong))
-    return dict(zip(names, zip(*data, strict=True), strict=True)) if data else {}
+def _columns(schema: RowSchema, split: Split) -> Mapping[str, Sequence[Any]] | None:
+    names, data = split.columns, split.data
+    if not data or any(len(row) != len(names) for row in data) or (split.index is not None and len(split.index) != len(data)):
+        return None
+    columns = dict(zip(names, zip(*data, strict=True), strict=True))
+    if len(columns) != len(names) or not columns.keys() >= schema.needed:
+        return None
+    if len(columns) == schema.width:
+        return columns
+    if any(_endless(cell) for name in columns.keys() - schema.needed for cell in columns[name]):
+        return None
+    return {name: columns[name] for name in columns.keys() & schema.types.keys()}
 
 
-def _of_columns(columns: dict[str, Any]) -> Mapping[str, Sequence[Any]]:
-    """``{"a": [1, 2], "b": 3}``: a scalar is a column of one, as MLflow reads it; ``[[1], [2]]`` a column of two."""
-    listed = {name: values if isinstance(values, list) else [values] for name, values in columns.items()}
-    listed = {name: [v[0] if isinstance(v, list) and len(v) == 1 else v for v in values] for name, values in listed.items()}
-    if len({len(values) for values in listed.values()}) > 1:
-        raise InputInvalid([FieldError(0, None, "columns of one length", ", ".join(f"{n}: {len(v)}" for n, v in listed.items())[:60])])
-    return listed
-
-
-def _known(schema: RowSchema, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _records(schema: RowSchema, records: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
+    if not all(row.keys() >= schema.needed for row in records):
+        return None
+    if all(len(row) == schema.width for row in records):
+        return records
+    if any(_endless(row[name]) for row in records for name in row.keys() - schema.needed):
+        return None
     known = schema.types.keys()
-    return [row if row.keys() <= known else {name: value for name, value in row.items() if name in known} for row in records]
+    return [{name: value for name, value in row.items() if name in known} for row in records]
+
+
+def _endless(cell: Any) -> bool:
+    """A whole number that no float holds: pandas trips over it even where the model has no such column."""
+    return isinstance(cell, int) and cell.bit_length() > 1000
+
+
+def _arrays(schema: RowSchema, said: Any) -> list[dict[str, Any]] | Mapping[str, Sequence[Any]] | None:
+    """Records or columns that are the model's and no others, without a text that numpy would change: null, or zeros at its end."""
+    if isinstance(said, dict):
+        columns = said if said.keys() == schema.needed and all(isinstance(cells, list) for cells in said.values()) else None
+        return None if columns is None or any(_changes(cell) for cells in columns.values() for cell in cells) else columns
+    if not isinstance(said, list) or not all(isinstance(row, dict) and row.keys() == schema.needed for row in said):
+        return None
+    return None if any(_changes(cell) for row in said for cell in row.values()) else said
+
+
+def _changes(cell: Any) -> bool:
+    return cell is None or (isinstance(cell, str) and cell.endswith("\0"))
 
 
 @cache
@@ -148,7 +169,7 @@ def openapi(schema: RowSchema | None) -> dict[str, Any]:
         "properties": {"columns": {"type": "array", "items": {"type": "string"}}, "data": {"type": "array", "items": {"type": "array"}}},
     }  # fmt: skip
     records = {"type": "array", "items": {"type": "object"}}
-    given = {"dataframe_split": split, "dataframe_records": records, **{key: {"type": ["array", "object"]} for key in _KEYS[2:]}}
+    given = {"dataframe_split": split, "dataframe_records": records, **{key: {"type": ["array", "object"]} for key in KEYS[2:]}}
     params = {"type": ["object", "null"]}
     either = [
         {"type": "object", "required": [key], "properties": {key: one, "params": params}, "additionalProperties": False}

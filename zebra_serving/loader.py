@@ -25,6 +25,7 @@ from zebra_serving.metrics import Metrics
 from zebra_serving.problems import NotReady
 from zebra_serving.served import Served
 from zebra_serving.staging import BadCandidate, Staging
+from zebra_serving.weight import give_back
 
 log = logging.getLogger(__name__)
 
@@ -162,6 +163,7 @@ class Loader:
             self.poll()
             if self.current is not before and not ended.is_set():
                 self._on_settled(self.current)
+                give_back()  # what the version before the last one held, and what opening this one left
 
     def _follow(self, head: Promotion) -> None:
         current, previous, failure = self.current, self.previous, self.standing.failure

@@ -33,7 +33,9 @@ class Numbers:
     def add(self, column: Column) -> None:
         """Fold values in; None, NaN and infinities count as missing."""
         cells = column.floats()
-        found = cells[np.isfinite(cells)]
+        # numpy keeps up to seven freed blocks of every size below 1 KiB for good, and lots come in all lengths: that makes 3.7 MB.
+        finite = np.isfinite(cells, out=np.empty(max(len(cells), 1024), np.bool_)[: len(cells)])
+        found = cells[finite]
         self.rows += len(cells)
         self.nulls += len(cells) - len(found)
         if not len(found):

@@ -85,7 +85,7 @@ class RowSchema:
         self.arrow = [_KINDS[f.dtype].arrow for f in features]
         self.needed = frozenset(self.names)
         self.unmissed = [j for j, f in enumerate(features) if not f.required and f.dtype in ("int64", "bool")]
-        self.cast = any(f.dtype in ("date", "timestamp") for f in features)
+        self.cast = any(f.narrow or f.dtype in ("date", "timestamp") for f in features)
         columns = (*self.features, *self.keys)
         self.types = {f.name: _json_type(f) for f in columns}
         # Attributes are called f0, f1, …: a column's name need not be a Python identifier.

@@ -277,6 +277,15 @@ def make_bench(tmp_path: Path, shelf: Shelf) -> Bench:
     return Bench(Settings(project_dir=tmp_path, mlflow_tracking_uri=shelf.uri, reload_interval_s=0.05), shelf)
 
 
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory, shelf: Shelf) -> Iterator[httpx.Client]:
+    """A server of version 1 for the tests of one file; those that need another have a fixture of their own."""
+    bench = make_bench(tmp_path_factory.mktemp("project"), shelf)
+    bench.promote("1")
+    with bench.client("1") as client:
+        yield client
+
+
 @pytest.fixture
 def bench(tmp_path: Path, shelf: Shelf) -> Bench:
     return make_bench(tmp_path, shelf)

@@ -6,7 +6,6 @@ pytest -m slow tests/serving/test_clients.py
 
 import json
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +14,10 @@ import pandas as pd
 import pytest
 
 from benchmarks.serving.venvs import installed
-from tests.serving.conftest import MODEL, Shelf, make_bench, rows
+from tests.serving.conftest import MODEL, rows
 
 CLIENTS = Path(__file__).with_name("clients")
 CUSTOMERS = rows(40)
-
-
-@pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory, shelf: Shelf) -> Iterator[httpx.Client]:
-    bench = make_bench(tmp_path_factory.mktemp("project"), shelf)
-    bench.promote("1")
-    with bench.client("1") as client:
-        yield client
 
 
 def predicted(client: httpx.Client) -> tuple[list[Any], list[Any]]:

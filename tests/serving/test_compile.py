@@ -1,6 +1,7 @@
 """Compiled forms: the answers of scikit-learn, or no compiled form."""
 
 import json
+import math
 import secrets
 import shutil
 from collections.abc import Callable
@@ -86,6 +87,7 @@ def pipelines() -> dict[str, tuple[str, str, Callable[[], Any]]]:
         "boosted": ("binary", "onnx", lambda: ordinal(HistGradientBoostingClassifier(max_iter=40))),
         "boosted three ways": ("multiclass", "onnx", lambda: ordinal(HistGradientBoostingClassifier(max_iter=15))),
         "boosted value": ("regression", "onnx", lambda: ordinal(HistGradientBoostingRegressor(max_iter=30))),
+        "filled boosted": ("binary", "onnx", lambda: scaled(HistGradientBoostingClassifier(max_iter=15), words=OrdinalEncoder())),
         "logistic": ("binary", "onnx", lambda: scaled(LogisticRegression())),
         "logistic three ways": ("multiclass", "onnx", lambda: scaled(LogisticRegression())),
         "strict about words": ("binary", "onnx", lambda: make_pipeline(filled, MinMaxScaler(), LogisticRegression())),
@@ -229,6 +231,14 @@ def test_a_word_never_seen_is_named_where_the_pipeline_would_refuse_it(shop: Sho
         made.model.predict(Rows(made.schema, [tuple(ROW.values()), (5, 70.0, "weekly", True, "F")]))
     [error] = refused.value.errors
     assert (error.row, error.field, error.got) == (1, "contract", "weekly") and "yearly" in error.expected
+
+
+def test_infinity_is_refused_where_a_step_of_the_pipeline_refuses_it(shop: Shop) -> None:
+    row = Rows(shop.get("boosted")[1].schema, [(5, math.inf, "monthly", False, "F")])
+    assert shop.get("boosted")[1].model.predict(row).labels  # trees alone take it
+    for name in ("filled boosted", "logistic"):
+        with pytest.raises(InputInvalid, match="too large"):
+            shop.get(name)[1].model.predict(row)
 
 
 def test_the_child_compiles_once_and_damage_is_compiled_away(shop: Shop, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.serving.conftest import COLUMNS, Shelf, make_bench
+from tests.serving.conftest import COLUMNS, Shelf
 
 TOGETHER = 25
 ABSENT = "a column that is not there"
@@ -105,14 +105,6 @@ class Pair:
         return answer.status_code, answer.text
 
 
-@pytest.fixture(scope="module")
-def ours(tmp_path_factory: pytest.TempPathFactory, shelf: Shelf) -> Iterator[httpx.Client]:
-    bench = make_bench(tmp_path_factory.mktemp("project"), shelf)
-    bench.promote("1")
-    with bench.client("1") as client:
-        yield client
-
-
 def compared(pair: Pair, examples: int) -> None:
     """Generate batches and compare them."""
 
@@ -125,7 +117,7 @@ def compared(pair: Pair, examples: int) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")  # MLflow's about the rows, httpx's about its successor
-def test_generated_bodies_get_mlflows_answer_or_are_refused_by_both(ours: httpx.Client, shelf: Shelf) -> None:
+def test_generated_bodies_get_mlflows_answer_or_are_refused_by_both(client: httpx.Client, shelf: Shelf) -> None:
     from fastapi.testclient import TestClient
     from mlflow.pyfunc import load_model, scoring_server
 
@@ -136,14 +128,14 @@ def test_generated_bodies_get_mlflows_answer_or_are_refused_by_both(ours: httpx.
         return answer.status_code, answer.text
 
     with ThreadPoolExecutor(1) as pool:
-        pair = Pair(ours, ask, pool, Counter())
+        pair = Pair(client, ask, pool, Counter())
         compared(pair, 6)
     assert pair.seen["the same answer"] > 40 and pair.seen["both refuse"] > 5, pair.seen
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_ten_thousand_inputs_get_the_answer_of_mlflow_models_serve(ours: httpx.Client, shelf: Shelf, tmp_path: Path) -> None:
+def test_ten_thousand_inputs_get_the_answer_of_mlflow_models_serve(client: httpx.Client, shelf: Shelf, tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -159,7 +151,7 @@ def test_ten_thousand_inputs_get_the_answer_of_mlflow_models_serve(ours: httpx.C
                 answer = theirs.post("/invocations", content=raw, headers={"content-type": "application/json"})
                 return answer.status_code, answer.text
 
-            pair = Pair(ours, ask, pool, Counter())
+            pair = Pair(client, ask, pool, Counter())
             compared(pair, 10_000 // TOGETHER)
     finally:
         os.killpg(server.pid, signal.SIGKILL)

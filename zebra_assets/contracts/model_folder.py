@@ -97,6 +97,7 @@ FROM_MLFLOW: dict[str, Dtype] = {
     "boolean": "bool",
     "datetime": "timestamp",
 }
+_NARROW = {"integer", "float"}
 TO_MLFLOW: dict[Dtype, str] = {
     "int64": "long",
     "float64": "double",
@@ -108,11 +109,12 @@ TO_MLFLOW: dict[Dtype, str] = {
 
 
 class ModelFeature(Noun):
-    """One input column of a model, in the words of the data contracts."""
+    """One input column of a model, in the words of the data contracts; ``narrow`` where the signature's own type has 32 bits."""
 
     name: str
     dtype: Dtype
     required: bool = True
+    narrow: bool = False
 
 
 class ModelFolder(Noun):
@@ -241,7 +243,10 @@ def _check_flavours(folder: Path, flavours: Any) -> None:
 def _features(folder: Path, signature: dict[str, Any]) -> list[ModelFeature]:
     try:
         columns = json.loads(signature["inputs"])
-        found = [ModelFeature(name=c["name"], dtype=FROM_MLFLOW[c["type"]], required=c.get("required", True)) for c in columns]
+        found = [
+            ModelFeature(name=c["name"], dtype=FROM_MLFLOW[c["type"]], required=c.get("required", True), narrow=c["type"] in _NARROW)
+            for c in columns
+        ]
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise refused(folder, "its MLmodel has no signature of named, plain columns") from error
     if len({f.name for f in found}) != len(found):

@@ -5,18 +5,19 @@ through the tail; and the form's answers, labels exactly and scores within `form
 with its worst row.
 """
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from zebra_assets.adapters.model_files import LoadedModel, Predictions
+from zebra_assets.adapters.model_files import LoadedModel, ModelFeature, Predictions
 from zebra_serving.compile.form import NUMPY, ONNX, PLAIN, TOLERANCE, Form, Golden, toolchain
 from zebra_serving.compile.graph import graph_of, thresholds
-from zebra_serving.compile.plan import CannotCompile, Plan, plan
+from zebra_serving.compile.plan import CannotCompile, Plan, any_value, plan
 from zebra_serving.compile.probes import probe_rows
-from zebra_serving.compile.recipe import Encoder
+from zebra_serving.compile.recipe import Encoder, Table
 from zebra_serving.compile.runtime import Graph, answers
 from zebra_serving.examples import request_of
 from zebra_serving.problems import InputInvalid
@@ -62,7 +63,7 @@ class _Bench:
         self._limits()
 
     def _limits(self) -> None:
-        """Which odd numbers the tail takes: asked, because it depends on how each estimator was trained."""
+        """Which odd numbers the model takes: asked, because it depends on how each estimator was trained."""
         calm = np.zeros((2, len(self.plan.slots)))
         self._takes = {}
         for name, odd in (("nan", np.nan), ("inf", np.inf)):
@@ -75,7 +76,19 @@ class _Bench:
                 except ValueError:
                     self._takes[name] = False
                     break
+        self._takes["inf"] = self._takes["inf"] and self._steps_take_infinity()
         self.recipe = self.plan.recipe(**self._takes)
+
+    def _steps_take_infinity(self) -> bool:
+        """Whether the steps before the tail do, which a recipe passes over: an imputer may refuse what the trees behind it would take."""
+        row = [any_value(f) if t is None else _known(f, t) for f, t in zip(self.schema.features, self.plan.tables, strict=True)]
+        for j, (feature, table) in enumerate(zip(self.schema.features, self.plan.tables, strict=True)):
+            if table is None and feature.dtype == "float64":
+                try:
+                    self.loaded.predict(Rows(self.schema, [(*row[:j], math.inf, *row[j + 1 :])]).table())
+                except ValueError:
+                    return False
+        return True
 
     def compare_graph(self, graph: bytes, dtype: str) -> None:
         rows, truth = self._truth(thresholds(graph))
@@ -137,6 +150,11 @@ class _Bench:
             task=self.loaded.task, classes=self.loaded.classes, positive=self._positive, recipe=None if name == PLAIN else self.recipe,
             dtype=dtype, golden=golden, made_with=toolchain(),
         )  # fmt: skip
+
+
+def _known(feature: ModelFeature, table: Table) -> Any:
+    """A value that the table takes."""
+    return next((k for k, block in zip(table.keys, table.blocks, strict=True) if k is not None and block is not None), any_value(feature))
 
 
 def _close(rows: Rows, wanted: np.ndarray, found: np.ndarray, bound: np.ndarray) -> None:

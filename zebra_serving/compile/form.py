@@ -14,7 +14,7 @@ from zebra_assets.contracts.model_folder import Task
 from zebra_serving.compile.recipe import Recipe
 from zebra_serving.compile.seal import unsealed
 
-FORMAT = 2
+FORMAT = 3
 ONNX, NUMPY, PLAIN = "onnx", "scikit-learn on numpy", "scikit-learn"
 FORM_FILE, GRAPH_FILE = "form.json", "model.onnx"
 # Scores may differ by this much from scikit-learn's own; labels not at all.

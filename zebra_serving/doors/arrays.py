@@ -13,6 +13,8 @@ from zebra_serving.schema import RowSchema
 
 _NUMPY = {"int64": "int64", "float64": "float64", "string": "str", "bool": "bool", "timestamp": "datetime64[ns]", "date": "datetime64[ns]"}
 
+_NARROW = {"int64": "int32", "float64": "float32"}
+
 
 def inputs(schema: RowSchema, said: Any) -> Frame:
     """Columns, or records of numpy's scalars that pandas then looks at.
@@ -39,6 +41,10 @@ def inputs(schema: RowSchema, said: Any) -> Frame:
 
 def _looked_at(name: str, kind: str, cells: list[Any]) -> np.ndarray:
     """A column of numpy's scalars as pandas holds it; NaN where a record has none."""
+    if kind in _NARROW.values():
+        if any(isinstance(cell, np.ndarray) or type(cell) is float for cell in cells):
+            raise ValueError(f"{name} is no column of {kind}")  # beside pandas' own NaN it is of 64 bits, and MLflow casts no more
+        return np.array(cells, kind)
     if kind == "float64":  # to pandas' eyes a list without values is a number that is missing
         cells = [math.nan if isinstance(cell, np.ndarray) and not len(cell) else cell for cell in cells]
     if any(isinstance(cell, np.ndarray) for cell in cells) or (kind == "int64" and any(cell != cell for cell in cells)):
@@ -76,7 +82,7 @@ def _converted(kinds: dict[str, str], name: str, value: Any) -> Any:
 
 
 def _kinds(schema: RowSchema) -> dict[str, str]:
-    return {f.name: _NUMPY[f.dtype] for f in schema.features}
+    return {f.name: _NARROW[f.dtype] if f.narrow else _NUMPY[f.dtype] for f in schema.features}
 
 
 def _joined(kinds: dict[str, str], made: dict[str, Any], said: dict[str, Any]) -> Frame:
@@ -84,9 +90,14 @@ def _joined(kinds: dict[str, str], made: dict[str, Any], said: dict[str, Any]) -
     if all(isinstance(value, np.generic) for value in made.values()):
         return Frame(1, {name: np.array([value]) for name, value in made.items()}, {name: [value] for name, value in said.items()}, True)
     lengths = {len(value) for value in made.values() if np.ndim(value)}
-    if len(lengths) != 1 or any(isinstance(value, dict) for name, value in said.items() if name not in kinds):
+    if len(lengths) != 1:
         raise ValueError("the columns differ in length" if lengths else "a number for a column nobody knows")
     count = lengths.pop()
+    for name in made.keys() - kinds.keys():
+        if isinstance(said[name], dict) and len(said[name]) not in (1, count):  # pandas takes it for a list of its keys
+            raise ValueError("the columns differ in length")
+        if made[name].dtype == object and made[name].ndim == 1:
+            inferred(made[name].tolist())
     columns = {name: value if np.ndim(value) else np.full(count, value) for name, value in made.items()}
     for name, kind in kinds.items():
         if name in columns and columns[name].ndim > 1:

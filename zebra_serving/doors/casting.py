@@ -51,8 +51,8 @@ def cast(schema: RowSchema, body: bytes) -> Rows:
     return schema.of_columns(cells)
 
 
-def cast_to(dtype: str, found: np.ndarray) -> list[Any]:
-    """A column's cells as a dtype of the data contracts; None for a number that is missing.
+def cast_to(dtype: str, found: np.ndarray, narrow: bool = False) -> list[Any]:
+    """A column's cells as a dtype of the data contracts, of 32 bits where ``narrow``; None for a number that is missing.
 
     Raises:
         ValueError, TypeError, OverflowError: pandas or the model would have failed on it.
@@ -61,9 +61,9 @@ def cast_to(dtype: str, found: np.ndarray) -> list[Any]:
         if dtype == "int64":
             if found.dtype.kind == "f" and not np.isfinite(found).all():
                 raise ValueError("not finite")
-            return list(found.astype(np.int64).tolist())
+            return list(found.astype(np.int32 if narrow else np.int64).tolist())
         if dtype == "float64":
-            return [None if value != value else value for value in found.astype(np.float64).tolist()]
+            return [None if value != value else value for value in found.astype(np.float32 if narrow else np.float64).tolist()]
         if dtype == "bool":
             return list(found.astype(bool).tolist())
         if dtype == "string":
@@ -94,7 +94,7 @@ def _frame(schema: RowSchema, body: bytes) -> Frame:
 def _feature(schema: RowSchema, frame: Frame, feature: ModelFeature) -> list[Any]:
     found = frame.columns[feature.name]
     try:
-        return list(found.tolist()) if frame.typed and feature.dtype == "bool" else cast_to(feature.dtype, found)
+        return list(found.tolist()) if frame.typed and feature.dtype == "bool" else cast_to(feature.dtype, found, feature.narrow)
     except _FAILURES as error:
         said = frame.said[feature.name]
         wrong = [i for i, value in enumerate(said) if not _castable(feature.dtype, value)] or range(len(said))

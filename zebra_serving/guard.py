@@ -109,7 +109,7 @@ class Guard:
         return who
 
     async def ask(self, headers: dict[bytes, bytes]) -> Identity:
-        """Who asks, found out. Raises `Unauthorized` and `RateLimited`."""
+        """Who asks, found out. Raises `Unauthorized`, `RateLimited` and `NotReady`."""
         return await self._identities.ask(headers.get(b"authorization", b""))
 
     def admit(self, who: Identity, scope: Mapping[str, Any], moment: float) -> None:

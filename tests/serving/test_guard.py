@@ -3,13 +3,17 @@
 import asyncio
 import base64
 import hmac
+import itertools
 import json
 import os
 import re
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -248,7 +252,7 @@ def issuer(tmp_path_factory: pytest.TempPathFactory) -> tuple[rsa.RSAPrivateKey,
     return key, path
 
 
-def oidc(bench: Bench, jwks: Path, **more: Any) -> Bench:
+def oidc(bench: Bench, jwks: Path | str, **more: Any) -> Bench:
     return with_settings(
         bench, serving_oidc_issuer="https://id.example", serving_oidc_audience="zebra-churn", serving_oidc_jwks=str(jwks), **more
     )
@@ -293,6 +297,58 @@ def test_a_jwt_counts_if_all_of_it_holds(bench: Bench, issuer: tuple[rsa.RSAPriv
         }  # fmt: skip
         assert {why: status(secret) for why, secret in bad.items()} == dict.fromkeys(bad, 401)
         assert client.post("/predict", json=ROW).status_code == 401 and client.get("/health").status_code == 200
+
+
+@contextmanager
+def publishing(keys: Path, asked: list[str], port: int = 0) -> Iterator[int]:
+    """An issuer's key address on loopback, and its port."""
+
+    class Keys(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(keys.read_bytes())
+
+        def log_message(self, *what: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", port), Keys) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_an_issuers_keys_are_fetched_seldom_and_outlive_its_absence(
+    bench: Bench, issuer: tuple[rsa.RSAPrivateKey, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, path = issuer
+    bench.promote("1")
+    monkeypatch.setattr("zebra_serving.access.oidc.KEEP_S", 0.2)
+    monkeypatch.setattr("zebra_serving.access.oidc.RETRY_S", 0.1)
+    claims = {"iss": "https://id.example", "aud": "zebra-churn", "exp": int(time.time()) + 600, "scope": "zebra:predict"}
+    names, asked = itertools.count(), list[str]()
+
+    def answer(kid: str = "k1") -> httpx.Response:
+        token = jwt.encode({**claims, "sub": f"app-{next(names)}"}, key, algorithm="RS256", headers={"kid": kid})
+        return client.post("/predict", json=ROW, headers=bearer(token))
+
+    with publishing(path, asked) as port:
+        pass
+    with oidc(bench, f"http://127.0.0.1:{port}/keys").client("1") as client:
+        lost = answer()
+        assert (lost.status_code, lost.headers["retry-after"], "issuer's keys" in lost.json()["error"]) == (503, "1", True)
+        time.sleep(0.2)
+        with publishing(path, asked, port):
+            assert [answer().status_code for _ in range(5)] == [200] * 5
+            fetched = len(asked)
+            assert [answer("k9").status_code for _ in range(8)] == [401] * 8  # forged names do not make us knock at the issuer's door
+            assert fetched <= 2 and len(asked) <= fetched + 2
+        time.sleep(0.3)
+        assert [answer().status_code for _ in range(3)] == [200] * 3 and answer("k9").status_code == 401
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,7 @@ class Identities:
         Raises:
             Unauthorized: nobody, with the reason.
             RateLimited: too many unknown tokens are being tried.
+            NotReady: the issuer of JWTs cannot be asked.
         """
         key, moment = sha256(header).digest(), self._clock()
         bad = self._bad.get(key)

@@ -5,6 +5,8 @@ the issuer's own https address, never from where a token says they are. Imported
 """
 
 import json
+import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,10 +20,14 @@ from jwt.algorithms import get_default_algorithms
 from zebra_assets.contracts.token import SCOPES
 from zebra_assets.errors import UsageError, did_you_mean
 from zebra_assets.settings import Settings
-from zebra_serving.problems import Unauthorized
+from zebra_serving.problems import NotReady, Unauthorized
+
+log = logging.getLogger(__name__)
 
 LEEWAY_S = 30
 FETCH_S, KEEP_S = 5, 300
+# An issuer that cannot be reached is left alone for so long, and its last keys count for so long.
+RETRY_S, STALE_S = 10.0, 3600.0
 SAFE = sorted(name for name in get_default_algorithms() if name[:2] in ("RS", "PS", "ES", "Ed"))
 
 
@@ -70,6 +76,7 @@ class Oidc:
 
         Raises:
             Unauthorized: it does not, with the reason.
+            NotReady: the issuer's keys cannot be had, so nobody knows.
         """
         try:
             said = jwt.decode(
@@ -93,8 +100,28 @@ def _keys(where: str) -> Callable[[str], Any]:
     if url.scheme in ("http", "https"):
         if url.scheme == "http" and url.hostname not in ("127.0.0.1", "::1", "localhost"):
             raise UsageError("The issuer's keys would come unprotected over http.", fix=f"ZEBRA_SERVING_OIDC_JWKS=https{where[4:]}")
-        return jwt.PyJWKClient(where, lifespan=KEEP_S, timeout=FETCH_S).get_signing_key_from_jwt
+        return _KeyUrl(where, lifespan=KEEP_S, timeout=FETCH_S).get_signing_key_from_jwt
     return _KeyFile(Path(where.removeprefix("file://")))
+
+
+class _KeyUrl(jwt.PyJWKClient):
+    """The issuer's address, asked every five minutes and, at most twice a minute, for a key it did not have; its last keys outlive it."""
+
+    _last: jwt.PyJWKSet | None = None
+    _had_at = _ask_at = 0.0
+
+    def get_jwk_set(self, refresh: bool = False) -> jwt.PyJWKSet:
+        """Raises `NotReady` where the issuer is away and its last keys are too old, or cannot tell (``refresh``)."""
+        if time.monotonic() >= self._ask_at:
+            try:
+                self._last, self._had_at = super().get_jwk_set(refresh), time.monotonic()
+                return self._last
+            except jwt.PyJWKClientConnectionError as error:
+                log.warning("the issuer's keys cannot be fetched: %s", error)
+                self._ask_at = time.monotonic() + RETRY_S
+        if refresh or self._last is None or time.monotonic() > self._had_at + STALE_S:
+            raise NotReady("The issuer's keys cannot be fetched, so nobody knows whether this token is good.", fix=f"curl {self.uri}")
+        return self._last
 
 
 class _KeyFile:

@@ -19,7 +19,7 @@ from zebra_assets.adapters import durable
 from zebra_assets.adapters.object_store import open_store
 from zebra_assets.adapters.object_store_fsspec import FsspecStore
 from zebra_assets.contracts.digest import file_digest, sha256
-from zebra_assets.contracts.object_store import Blob, ObjectStore
+from zebra_assets.contracts.object_store import Blob, ObjectStore, Prepares
 from zebra_assets.contracts.object_store import blob_key as key_of
 from zebra_assets.errors import Conflict, NotFound, Refused, Unavailable, UsageError
 
@@ -321,6 +321,61 @@ def test_a_file_store_links_what_was_written_in_scratch(tmp_path: Path) -> None:
         assert not blob.path.exists()
     stat = store.fetch(blob.key).stat()
     assert (stat.st_ino, stat.st_nlink, stat.st_mode & 0o777) == (inode, 1, 0o444)
+
+
+@pytest.mark.parametrize("prepared", [0, 3, 6])
+def test_before_many_blobs_are_told_their_bytes_and_folders_are_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prepared: int
+) -> None:
+    store = open_store((tmp_path / "objects").as_uri(), cache=tmp_path)
+    assert isinstance(store, Prepares)
+    synced: list[tuple[int, int]] = []  # inode, and how many names the store held then
+    sync = os.fsync
+
+    def noting(handle: int) -> None:
+        sync(handle)
+        synced.append((os.fstat(handle).st_ino, len(list(store.list("blobs/")))))
+
+    monkeypatch.setattr(os, "fsync", noting)
+    with store.scratch() as scratch:
+        blobs = [finished(scratch, str(i), f"part {i}".encode()) for i in range(6)]
+        for blob in blobs[:prepared]:
+            store.prepare(blob)
+        assert list(store.list("blobs/")) == []
+        store.put_many(iter(blobs))
+    files = {store.fetch(blob.key) for blob in blobs}
+    assert {file.stat().st_ino for file in files} <= {inode for inode, _ in synced}
+    assert {file.parent.stat().st_ino for file in files} <= {inode for inode, names in synced if names == 6}
+    assert {file.parent.parent.stat().st_ino for file in files} <= {inode for inode, _ in synced}
+    assert {file.stat().st_mode & 0o777 for file in files} == {0o444}
+
+
+def test_a_file_that_was_written_again_after_it_was_prepared_is_synced_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store((tmp_path / "objects").as_uri(), cache=tmp_path)
+    assert isinstance(store, Prepares)
+    with store.scratch() as scratch:
+        blob = finished(scratch, "part", b"rows")
+        store.prepare(blob)
+        blob.path.unlink()
+        finished(scratch, "part", b"rows")
+        settled: list[Path] = []
+        settle = durable.settle
+
+        def noting(path: Path, mode: int) -> os.stat_result:
+            settled.append(path)
+            return settle(path, mode)
+
+        monkeypatch.setattr(durable, "settle", noting)
+        store.put_many([blob])
+    assert settled == [blob.path]
+    assert store.fetch(blob.key).stat().st_mode & 0o777 == 0o444
+
+
+def test_of_a_file_that_is_gone_nothing_is_prepared(tmp_path: Path) -> None:
+    store = open_store((tmp_path / "objects").as_uri(), cache=tmp_path)
+    assert isinstance(store, Prepares)
+    store.prepare(Blob(blob_key(b"rows"), tmp_path / "gone", sha256(b"rows")))
+    assert not (tmp_path / "objects" / "blobs").exists()
 
 
 def test_a_moved_blob_is_already_in_the_cache_of_a_remote_store(s3: ObjectStore, moto: str) -> None:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -37,7 +38,11 @@ assert pkgutil.get_data("pandas", "io/formats/templates/html.tpl")
 def ingest(bench: Bench, *, name: str = "people.csv", before: str = "", after: str) -> None:
     bench.put(name, csv_bytes(people()) if name.endswith(".csv") else jsonl_bytes(people()))
     code = INGEST.format(before=before, after=after)
-    checks = {"visits": {"min": 0, "max": 10**6}, "amount": {"min": 0, "max": 1e6}, "left": {"values": ["yes", "no"], "min_length": 2}}
+    checks: dict[str, Any] = {
+        "visits": {"min": 0, "max": 10**6},
+        "amount": {"min": 0, "max": 1e6},
+        "left": {"values": ["yes", "no"], "min_length": 2},
+    }
     columns = {name: {**column, **checks.get(name, {})} for name, column in COLUMNS.items()}
     spec = recipe(columns=columns, rules=["visits >= 0"]).model_dump_json(by_alias=True)
     done = subprocess.run([sys.executable, "-c", code, str(bench.folder), spec], capture_output=True, text=True, check=False)

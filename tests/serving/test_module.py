@@ -8,11 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.serving.conftest import Bench, Shelf, served, until
-from zebra_assets import loop
 from zebra_assets.adapters.mlflow import MlflowRegistry
 from zebra_assets.cli.init import write_project
 from zebra_assets.contracts.rows import files_of
 from zebra_assets.control import code, operations
+from zebra_assets.loop.predictions import predictions
 from zebra_assets.parts import Parts
 from zebra_assets.settings import load_settings
 from zebra_serving.app import create_app
@@ -109,7 +109,7 @@ def answers_like_the_evaluation(client: httpx.Client, parts: Parts) -> None:
     run, rows = parts.records.runs(NAME)[0], rows_of(parts)
     assert run.version is not None
     assert run.model_digest is not None
-    kept = loop.predictions(parts, NAME, run.version, run.model_digest, parts.manifests.get(run.manifest_id), "valid")
+    kept = predictions(parts, NAME, run.version, run.model_digest, parts.manifests.get(run.manifest_id), "valid")
     answer = client.post("/predict", json={"rows": rows}).json()["predictions"]
     assert [a["score"] for a in answer] == pytest.approx(kept["score"].to_pylist()[:12])
     assert client.get("/model").json()["own_code"]["reason"] == "read model.py and curve.py"

@@ -82,12 +82,13 @@ def scratch(within: Path) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def settle(path: Path, mode: int) -> None:
-    """Make a written file's bytes durable and give it its permissions. Errors the kernel met while writing surface here."""
+def settle(path: Path, mode: int) -> os.stat_result:
+    """Make a written file's bytes durable and give it its permissions; what it is then. What the kernel met while writing surfaces here."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fchmod(handle, mode)
         os.fsync(handle)
+        return os.fstat(handle)
     finally:
         os.close(handle)
 

@@ -9,9 +9,10 @@ import errno
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import quote
 
 from zebra_assets.adapters import durable, sweeping
 from zebra_assets.adapters.object_store import absent, check_key, conflict, data_digest, in_parallel, nobody
@@ -19,6 +20,8 @@ from zebra_assets.contracts.digest import file_digest
 from zebra_assets.contracts.names import safe_join
 from zebra_assets.contracts.object_store import BLOBS, Blob, Entry, Leftover
 from zebra_assets.errors import Unavailable
+
+MODE = 0o444  # of a blob
 
 
 class FileStore:
@@ -29,6 +32,7 @@ class FileStore:
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()  # safe_join answers with resolved paths, and list() compares the two
         self.url = self.root.as_uri()
+        self._prepared: dict[Path, tuple[int, ...]] = {}  # durable files that have no name here yet, and what they were then
         if self.root.is_dir():
             durable.sweep(self.root)
 
@@ -46,22 +50,30 @@ class FileStore:
         return uri
 
     def put_many(self, blobs: Iterable[Blob], progress: Callable[[int], None] = nobody) -> list[str]:
-        """See `ObjectStore.put_many`: each blob's bytes are synced several at a time, and each folder once, with all names in it."""
+        """See `ObjectStore.put_many`: files that are not `prepare`d are synced several at a time, each folder once with all names in it."""
         folders: set[Path] = set()
 
         def one(blob: Blob) -> tuple[str, int]:
             size, target = blob.path.stat().st_size, self._path(blob.key)
             self._take(blob.key, target, blob.path, blob.digest, move=True, later=folders)
             folders.add(target.parent)  # also of a blob that was there: whoever is putting it may not have come so far
-            return target.as_uri(), size
+            return self.uri(blob.key), size
 
         uris = []
         with self._reachable("write"):
-            for uri, size in in_parallel(one, blobs):
+            # What is prepared is only given its name, and by threads that takes thrice as long as by one: they wait for the interpreter.
+            for uri, size in map(one, blobs) if self._prepared else in_parallel(one, blobs):
                 uris.append(uri)
                 progress(size)
             deque(in_parallel(durable.sync_folder, sorted(folders)), maxlen=0)
         return uris
+
+    def prepare(self, blob: Blob) -> None:
+        """See `Prepares.prepare`."""
+        target = self._path(blob.key)
+        with self._reachable("write"), suppress(FileNotFoundError):
+            self._prepared[blob.path] = _stamp(durable.settle(blob.path, MODE))
+            durable.make_folder(target.parent)
 
     def scratch(self) -> AbstractContextManager[Path]:
         """See `ObjectStore.scratch`: a folder inside the store, which no listing shows."""
@@ -102,7 +114,7 @@ class FileStore:
 
     def uri(self, key: str) -> str:
         """``file://`` URI of a key."""
-        return self._path(key).as_uri()
+        return f"{self.url}/{quote(check_key(key))}"
 
     def create(self, key: str, data: bytes) -> bool:
         """See `ObjectStore.create`."""
@@ -179,11 +191,12 @@ class FileStore:
     def _ready(self, target: Path, data: bytes | Path, wanted: str, move: bool, later: set[Path] | None = None) -> Iterator[Path]:
         """A durable file on the store's own file system: the given one where it is given up, else a verified copy."""
         durable.make_folder(target.parent, later)
-        if move and isinstance(data, Path) and data.stat().st_dev == self.root.stat().st_dev:
-            durable.settle(data, 0o444)
+        if move and isinstance(data, Path) and (found := data.stat()).st_dev == self.root.stat().st_dev:
+            if self._prepared.pop(data, None) != _stamp(found):
+                durable.settle(data, MODE)
             yield data
             return
-        with durable.staged(target, data, mode=0o444, within=self.root) as temporary:
+        with durable.staged(target, data, mode=MODE, within=self.root) as temporary:
             if file_digest(temporary) != wanted:
                 said = f"{target.as_uri()}: the copy has other bytes than were to be written."
                 raise Unavailable(said, fix="nobody may write to the file meanwhile; check the disk, then run again")
@@ -203,3 +216,8 @@ class FileStore:
                 f"Cannot {verb} in the object store {self.url}: {why}.",
                 fix=f"df -h {self.root}; ls -ld {self.root}   # or set ZEBRA_OBJECT_STORE_URL to another place",
             ) from error
+
+
+def _stamp(found: os.stat_result) -> tuple[int, ...]:
+    """What tells a file from one that was written since."""
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_mode

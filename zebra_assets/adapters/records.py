@@ -1,15 +1,17 @@
 """`Records` on the state database: runs and verdicts by id, each as its own JSON."""
 
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy import Select, func, insert, select, update
 
 from zebra_assets.adapters.state import engine, reading, writing
 from zebra_assets.adapters.tables import records
 from zebra_assets.contracts.noun import Noun
-from zebra_assets.contracts.ports import Record
 from zebra_assets.contracts.run import Run
 from zebra_assets.contracts.verdicts import DriftReport, EvalReport, GateDecision
+
+if TYPE_CHECKING:
+    from zebra_assets.contracts.ports import Record
 
 N = TypeVar("N", bound=Noun)
 _KINDS: dict[type[Noun], str] = {Run: "run", EvalReport: "report", GateDecision: "decision", DriftReport: "drift"}
@@ -25,7 +27,7 @@ class SqlRecords:
     def __init__(self, url: str) -> None:
         self.url = url
 
-    def save(self, record: Record) -> None:
+    def save(self, record: "Record") -> None:
         """Insert, or replace the record of the same id."""
         kind = _KINDS[type(record)]
         mine = (records.c.kind == kind) & (records.c.id == record.id)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 BLOBS = "blobs/sha256/"
 
@@ -126,4 +126,16 @@ class ObjectStore(Protocol):
 
     def list(self, prefix: str) -> Iterator[str]:
         """Keys that start with ``prefix``, sorted. A prefix is text, not a folder: ``a/b`` finds ``a/bc`` too."""
+        ...
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """What a store may offer beside: to begin with a blob that is not to be seen yet."""
+
+    def prepare(self, blob: Blob) -> None:
+        """Do what takes time and shows nothing: the file's bytes to the disk, the folder for its name. From any thread, in any order.
+
+        `put_many` does what is left. The file may still be written again, with the same bytes; nothing happens where it is gone.
+        """
         ...

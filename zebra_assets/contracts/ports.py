@@ -3,24 +3,27 @@
 Every method may raise `Unavailable` when its store cannot be reached.
 """
 
+from __future__ import annotations
+
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from zebra_assets.contracts.events import Event, LabelEvent, Outcome, PredictionEvent
-from zebra_assets.contracts.manifest import Bundle, Manifest
 from zebra_assets.contracts.object_store import ObjectStore as ObjectStore
-from zebra_assets.contracts.promotion import Promotion
-from zebra_assets.contracts.run import Run
-from zebra_assets.contracts.verdicts import DriftReport, EvalReport, GateDecision
 
-if TYPE_CHECKING:  # the nouns' floor stays free of numpy and arrow; only signatures name them
+if TYPE_CHECKING:  # only signatures name them: who uses one port imports neither the nouns of all others, nor numpy, nor Arrow
     import numpy as np
     import pyarrow as pa
 
-Record = Run | EvalReport | GateDecision | DriftReport
+    from zebra_assets.contracts.events import Event, LabelEvent, Outcome, PredictionEvent
+    from zebra_assets.contracts.manifest import Bundle, Manifest
+    from zebra_assets.contracts.promotion import Promotion
+    from zebra_assets.contracts.run import Run
+    from zebra_assets.contracts.verdicts import DriftReport, EvalReport, GateDecision
+
+    Record = Run | EvalReport | GateDecision | DriftReport
 
 
 class Manifests(Protocol):
@@ -257,12 +260,12 @@ class Predictions(Protocol):
     """One prediction per row."""
 
     @property
-    def labels(self) -> "np.ndarray[Any, Any]":
+    def labels(self) -> np.ndarray[Any, Any]:
         """(n,) predicted classes, or values for a regression."""
         ...
 
     @property
-    def scores(self) -> "np.ndarray[Any, Any] | None":
+    def scores(self) -> np.ndarray[Any, Any] | None:
         """(n,) probability of the model's positive class, 0 to 1; None where it has none."""
         ...
 
@@ -282,6 +285,6 @@ class Model(Protocol):
         """Which of its classes the scores are about."""
         ...
 
-    def predict(self, table: "pa.Table") -> Predictions:
+    def predict(self, table: pa.Table) -> Predictions:
         """Raises `DataInvalid` when a feature is missing or does not fit its type."""
         ...

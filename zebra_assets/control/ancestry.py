@@ -15,7 +15,7 @@ from zebra_assets.contracts.noun import Noun
 from zebra_assets.contracts.promotion import Promotion
 from zebra_assets.contracts.run import Run
 from zebra_assets.contracts.verdicts import DriftReport, EvalReport, GateDecision
-from zebra_assets.control.queries import model_spec
+from zebra_assets.control.specs import model_spec
 from zebra_assets.errors import NotFound, ZebraError, did_you_mean
 from zebra_assets.parts import Parts
 

@@ -16,7 +16,7 @@ from zebra_assets.contracts.dataset_spec import ColumnSpec, moment
 from zebra_assets.contracts.digest import digest_of
 from zebra_assets.contracts.events import Event, LabelEvent
 from zebra_assets.contracts.noun import now
-from zebra_assets.control.queries import dataset_spec, model_spec
+from zebra_assets.control.specs import dataset_spec, model_spec
 from zebra_assets.errors import DataInvalid, NotFound, SpecInvalid
 from zebra_assets.parts import Parts
 

@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from zebra_assets import loop
-from zebra_assets.contracts.promotion import Promotion
-from zebra_assets.contracts.run import Run
-from zebra_assets.contracts.verdicts import DriftReport, GateDecision
-from zebra_assets.control.queries import dataset_spec, model_spec
+from zebra_assets.control.specs import dataset_spec, model_spec
 from zebra_assets.errors import NotFound, UsageError
 from zebra_assets.parts import Parts
 
 if TYPE_CHECKING:
+    from zebra_assets.contracts.promotion import Promotion
+    from zebra_assets.contracts.run import Run
+    from zebra_assets.contracts.verdicts import DriftReport, GateDecision
     from zebra_assets.datasets.ingest import Ingested
     from zebra_assets.promotion.reconcile import Healed
     from zebra_assets.training.train import Trained
@@ -42,13 +42,13 @@ def train(
     return loop.train_candidate(parts, spec, key, params=params, again=again, log=log)
 
 
-def evaluate(parts: Parts, model: str, run_id: str | None = None, split: Split | None = None) -> loop.Judged:
+def evaluate(parts: Parts, model: str, run_id: str | None = None, split: Split | None = None) -> "loop.Judged":
     """Score a run, default the newest finished one, beside prod, and let the gate decide."""
     spec = model_spec(parts, model)
     return loop.judge(parts, spec, chosen_run(parts, model, run_id), split)
 
 
-def promote(parts: Parts, model: str, run_id: str | None = None, to: str = "prod", reason: str = "") -> tuple[Promotion, GateDecision]:
+def promote(parts: Parts, model: str, run_id: str | None = None, to: str = "prod", reason: str = "") -> "tuple[Promotion, GateDecision]":
     """Move the alias to a run's version. A run without a verdict is evaluated first; the gate is asked either way.
 
     Args:
@@ -64,7 +64,7 @@ def promote(parts: Parts, model: str, run_id: str | None = None, to: str = "prod
     return loop.promote_run(parts, spec, run.id, alias, reason), decision
 
 
-def rollback(parts: Parts, model: str, to_run_id: str | None = None, alias: str = "prod", reason: str = "") -> Promotion:
+def rollback(parts: Parts, model: str, to_run_id: str | None = None, alias: str = "prod", reason: str = "") -> "Promotion":
     """Move the alias back to the version it named before, or to that of an earlier run."""
     from zebra_assets.promotion.rollback import rollback as station
 
@@ -88,7 +88,7 @@ def reconcile(parts: Parts) -> list["Healed"]:
     return station(ledger=parts.ledger, registry=parts.registry, audit=parts.audit, actor=parts.settings.who)
 
 
-def monitor(parts: Parts, model: str, html: bool = False) -> DriftReport:
+def monitor(parts: Parts, model: str, html: bool = False) -> "DriftReport":
     """Judge the newest window of predictions against the baseline of what is in prod.
 
     Raises:
@@ -100,7 +100,7 @@ def monitor(parts: Parts, model: str, html: bool = False) -> DriftReport:
     return report
 
 
-def chosen_run(parts: Parts, model: str, run_id: str | None) -> Run:
+def chosen_run(parts: Parts, model: str, run_id: str | None) -> "Run":
     """The run of that id, or the newest finished one of the model.
 
     Raises:

@@ -4,17 +4,19 @@ Answers are nouns or small frozen rows; how they are shown is the business of `c
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zebra_assets.contracts.dataset_spec import DatasetSpec, load_dataset_spec
+from zebra_assets.contracts.dataset_spec import load_dataset_spec
 from zebra_assets.contracts.manifest import Manifest
-from zebra_assets.contracts.model_spec import ModelSpec, load_model_spec
-from zebra_assets.contracts.names import check_manifest_id, check_name, safe_join
+from zebra_assets.contracts.model_spec import load_model_spec
+from zebra_assets.contracts.names import check_manifest_id
 from zebra_assets.contracts.promotion import Promotion
 from zebra_assets.contracts.run import Run
 from zebra_assets.contracts.verdicts import DriftReport
-from zebra_assets.errors import NotFound, ZebraError, did_you_mean
+from zebra_assets.control.specs import dataset_spec as dataset_spec
+from zebra_assets.control.specs import declared
+from zebra_assets.control.specs import model_spec as model_spec
+from zebra_assets.errors import ZebraError
 from zebra_assets.loop.pages import evidently_key
 from zebra_assets.parts import Parts
 
@@ -49,37 +51,9 @@ class DatasetRow:
     problem: str | None = None
 
 
-def model_spec(parts: Parts, model: str) -> ModelSpec:
-    """The spec of one model. Other models' mistakes do not matter here.
-
-    Raises:
-        UsageError: not a legal name.
-        NotFound: no such model; the message knows the nearest.
-        SpecInvalid: its model.yaml is wrong.
-    """
-    check_name(model, "model")
-    folder = safe_join(parts.settings.models_dir, model)
-    if not (folder / "model.yaml").is_file():
-        known = _declared(parts.settings.models_dir, "model.yaml")
-        raise NotFound(f"No model '{model}' in {parts.settings.models_dir}.{did_you_mean(model, known)}", fix="mlops list models")
-    return load_model_spec(folder)
-
-
-def dataset_spec(parts: Parts, dataset: str) -> DatasetSpec:
-    """The recipe of one dataset; raises like `model_spec`."""
-    check_name(dataset, "dataset")
-    folder = safe_join(parts.settings.manifests_dir, dataset)
-    if not (folder / "dataset.yaml").is_file():
-        known = _declared(parts.settings.manifests_dir, "dataset.yaml")
-        raise NotFound(
-            f"No dataset '{dataset}' in {parts.settings.manifests_dir}.{did_you_mean(dataset, known)}", fix="mlops list datasets"
-        )
-    return load_dataset_spec(folder)
-
-
 def models(parts: Parts) -> list[ModelRow]:
     """Every model the project declares, those with a broken spec included."""
-    return [_model_row(parts, name) for name in _declared(parts.settings.models_dir, "model.yaml")]
+    return [_model_row(parts, name) for name in declared(parts.settings.models_dir, "model.yaml")]
 
 
 def _model_row(parts: Parts, name: str) -> ModelRow:
@@ -97,7 +71,7 @@ def _model_row(parts: Parts, name: str) -> ModelRow:
 def datasets(parts: Parts) -> list[DatasetRow]:
     """Every dataset the project declares, with its newest manifest."""
     rows = []
-    for name in _declared(parts.settings.manifests_dir, "dataset.yaml"):
+    for name in declared(parts.settings.manifests_dir, "dataset.yaml"):
         manifests = parts.manifests.list(name)
         newest = manifests[0] if manifests else None
         try:
@@ -138,7 +112,3 @@ def astray(parts: Parts) -> list["Astray"]:
     from zebra_assets.promotion.reconcile import drifted
 
     return drifted(ledger=parts.ledger, registry=parts.registry)
-
-
-def _declared(folder: Path, file: str) -> list[str]:
-    return sorted(path.parent.name for path in folder.glob(f"*/{file}"))

@@ -16,7 +16,7 @@ from zebra_assets.contracts.names import VERSION, check_name
 from zebra_assets.contracts.route import Guards, Route, Step, Sticky, Verdict
 from zebra_assets.contracts.run import Run
 from zebra_assets.control.operations import spec_alias
-from zebra_assets.control.queries import dataset_spec, model_spec
+from zebra_assets.control.specs import dataset_spec, model_spec
 from zebra_assets.errors import NotFound, UsageError
 from zebra_assets.parts import Parts
 from zebra_assets.promotion import route as station

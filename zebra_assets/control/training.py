@@ -15,7 +15,7 @@ from typing import Any
 from zebra_assets import loop
 from zebra_assets.contracts.model_spec import ModelSpec
 from zebra_assets.contracts.run import Run
-from zebra_assets.control.queries import model_spec
+from zebra_assets.control.specs import model_spec
 from zebra_assets.errors import NotFound, Unavailable, UsageError
 from zebra_assets.parts import Parts
 

@@ -61,6 +61,7 @@ def ingest(
     engine: "Engine | None" = None,
     actor: str = "unknown",
     progress: Progress = _quiet,
+    meanwhile: Callable[[], object] = lambda: None,
 ) -> Ingested:
     """Commit the source's rows as a manifest.
 
@@ -70,6 +71,7 @@ def ingest(
         engine: what works on the row blocks; default the threads of this process.
         actor: who asked, for the manifest's provenance.
         progress: called with a stage (read, order, check, write, commit) and the rows so far, where counted.
+        meanwhile: called once, where the source must be read, just before it is: to begin with what will be needed afterwards.
 
     Raises:
         NotFound: the source does not exist.
@@ -85,6 +87,7 @@ def ingest(
     with connector.ahead() if isinstance(connector, Ahead) else nullcontext():
         from zebra_assets.datasets.committing import commit
 
+        meanwhile()
         done = commit(
             spec,
             connector,

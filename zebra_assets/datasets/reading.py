@@ -19,6 +19,7 @@ from zebra_assets.datasets.connector import Connector, match_columns
 from zebra_assets.datasets.engine import Engine
 from zebra_assets.datasets.leaks import refuse
 from zebra_assets.datasets.order import REMEMBERED, Replay, in_order
+from zebra_assets.datasets.preparing import Preparing
 from zebra_assets.datasets.recall import Origins, Recall
 from zebra_assets.datasets.seen import Seen, questions
 from zebra_assets.datasets.split import SplitPlan
@@ -85,10 +86,11 @@ class Work:
             found = origins.noting(found)
         upload = None if self.engine.shares_disk else self.store
         job = Job(spec, plan, self.folder, asked, upload, Together(spec) if self.engine.shares_memory else None)
-        with Seen(asked, spec, self.scratch) as seen:
+        with Seen(asked, spec, self.scratch) as seen, Preparing(self.folder, self.store) as preparing:
 
             def note(done: Done) -> None:
                 seen.add(done.marks)
+                preparing.note(done)
                 if asked:
                     recall.note(done)
 

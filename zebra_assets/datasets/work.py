@@ -127,6 +127,7 @@ class Job:
         data = encoded(rows, self.spec)
         piece = Piece(split, number, hashlib.sha256(data).hexdigest(), data.size, rows.num_rows)
         path = self.folder / f"{piece.digest}.parquet"
+        path.unlink(missing_ok=True)  # of an earlier block with the same rows, and read-only once it was prepared
         direct.write(path, memoryview(data))
         if self.store is not None:
             self.store.put(piece.key, path)

@@ -70,7 +70,8 @@ def model_assets(spec: ModelSpec, folder: Path) -> list[dg.AssetsDefinition]:
         description="The candidate's predictions on the held-out rows.",
     )
     def predictions(context: dg.AssetExecutionContext, candidate: ModelHandle, house: House) -> pa.Table:
-        from zebra_assets.loop import held_out, predictions, resolve
+        from zebra_assets.loop import held_out, resolve
+        from zebra_assets.loop.predictions import predictions
 
         manifests = resolve(house.parts, spec, context.partition_key)
         role = held_out(manifests)

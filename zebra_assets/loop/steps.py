@@ -1,4 +1,4 @@
-"""Ingest, train, judge, promote, watch: each loads what its station needs, calls it, and lets the result rest.
+"""Train, judge, promote, watch: each loads what its station needs, calls it, and lets the result rest.
 
 Records go to the state database, tables and pages to the object store. Stations are imported by the step that needs them:
 `mlops list` must not pay for sklearn.
@@ -8,8 +8,6 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from zebra_assets import kinds
-from zebra_assets.contracts.dataset_spec import DatasetSpec
 from zebra_assets.contracts.events import DriftEvent, PredictionEvent
 from zebra_assets.contracts.model_spec import ModelSpec
 from zebra_assets.contracts.names import safe_join
@@ -24,45 +22,10 @@ from zebra_assets.loop.window import covering_sketches
 from zebra_assets.parts import Parts
 
 if TYPE_CHECKING:
-    from zebra_assets.datasets.engine import Engine
-    from zebra_assets.datasets.ingest import Ingested
     from zebra_assets.training.train import Trained
 
 Log = Callable[[str], Any]
-Progress = Callable[[str, int | None], Any]
 log = logging.getLogger(__name__)
-
-
-def ingest_dataset(parts: Parts, spec: DatasetSpec, *, cause: str = "asked", progress: Progress = lambda stage, rows: None) -> "Ingested":
-    """Commit the source's rows as a manifest, with the project's secrets, and leave an audit entry.
-
-    Args:
-        cause: why, for the audit log.
-
-    Raises what `datasets.ingest` raises.
-    """
-    from zebra_assets.datasets.ingest import ingest
-
-    settings, audit = parts.settings, parts.audit  # what an audit log imports is imported now, while the source is being hashed
-    done = ingest(
-        spec,
-        project=settings.project_dir,
-        store=parts.store,
-        manifests=parts.manifests,
-        secrets=settings.secrets,
-        engine=_engine(parts),
-        actor=settings.who,
-        progress=progress,
-    )
-    audit.append(settings.who, "dataset.ingested", done.manifest.id, {"created": done.created, "cause": cause})
-    return done
-
-
-def _engine(parts: Parts) -> "Engine":
-    settings = parts.settings
-    kind = kinds.find("engine", settings.ingest_engine)
-    made: Engine = kind(settings.dask_scheduler) if settings.ingest_engine == "dask" else kind()
-    return made
 
 
 def train_candidate(

@@ -17,6 +17,7 @@ from zebra_assets import kinds
 from zebra_assets.contracts.dataset_spec import DatasetSpec
 from zebra_assets.contracts.manifest import Manifest
 from zebra_assets.contracts.ports import Manifests, ObjectStore
+from zebra_assets.datasets.allocator import load_arrow
 from zebra_assets.datasets.connector import Ahead
 from zebra_assets.datasets.receipts import any_receipts, find_receipt, leave_receipt
 from zebra_assets.errors import NotFound, SpecInvalid
@@ -85,6 +86,7 @@ def ingest(
     if unchanged is not None:
         return Ingested(unchanged, created=False, seconds=time.monotonic() - began, checks=[], read=False)
     with connector.ahead() if isinstance(connector, Ahead) else nullcontext():
+        load_arrow()
         from zebra_assets.datasets.committing import commit
 
         meanwhile()

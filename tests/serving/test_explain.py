@@ -209,3 +209,31 @@ def test_other_bytes_than_the_ledgers_are_not_opened_and_nothing_stays_behind(sh
     finally:
         helper.close()
     assert psutil.Process().children() == before
+
+
+def test_a_helper_that_hangs_is_killed_when_its_seconds_are_over(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = psutil.Process().children()
+    helper = Helper(shelf.compiled, 0.2, 2 << 30)
+    try:
+        told = asyncio.run(helper.explain(shelf.folders["1"], shelf.digests["1"], [ROW], 60))
+        [process] = set(psutil.Process().children()) - set(before)
+        process.suspend()
+        monkeypatch.setattr("zebra_serving.explain.helper.OPEN_S", 0.2)
+        with pytest.raises(TooSlow, match="could not be opened in time"):
+            asyncio.run(helper.explain(shelf.folders["1"], shelf.digests["1"], [ROW], 60))
+        assert not process.is_running()
+        monkeypatch.undo()
+        assert asyncio.run(helper.explain(shelf.folders["1"], shelf.digests["1"], [ROW], 60)) == told
+    finally:
+        helper.close()
+
+
+def test_a_helper_gets_no_more_memory_than_it_may_have(shelf: Shelf) -> None:
+    before = psutil.Process().children()
+    helper = Helper(shelf.compiled, 2.0, 100 << 20)
+    try:
+        with pytest.raises(Refusal, match="more memory than explanations may take") as refused:
+            asyncio.run(helper.explain(shelf.folders["1"], shelf.digests["1"], [ROW], 60))
+    finally:
+        helper.close()
+    assert refused.value.http_status == 409 and psutil.Process().children() == before

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 IDLE_S = 300.0
 # Versions in memory.
 KEEP = 3
+_TOO_LITTLE = Declined(409, "This needs more memory than explanations may take.", "raise ZEBRA_SERVING_EXPLAIN_MEMORY_BYTES")
 
 
 def main(memory_bytes: int) -> int:
@@ -35,15 +36,19 @@ def main(memory_bytes: int) -> int:
     warnings.simplefilter("ignore")
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints is for the log
-    _bound(memory_bytes)
-    import lightshap  # noqa: F401  # before the first job, whose seconds are counted
-
-    from zebra_serving.compile import forms  # noqa: F401
 
     def say(what: Said) -> None:
         out.write(msgspec.json.encode(what) + b"\n")
         out.flush()
 
+    _bound(memory_bytes)
+    try:
+        import lightshap  # noqa: F401  # before the first job, whose seconds are counted
+
+        from zebra_serving.compile import forms  # noqa: F401
+    except MemoryError:
+        say(_TOO_LITTLE)
+        return 1
     say(Ready())
     opened: OrderedDict[str, tuple[Any, Shares]] = OrderedDict()
     while select.select([0], [], [], IDLE_S)[0]:
@@ -67,7 +72,7 @@ def _answer(job: Job, opened: "OrderedDict[str, tuple[Any, Shares]]", say: Calla
     except ZebraError as error:
         return Declined(error.http_status, error.message, error.fix)
     except MemoryError:
-        return Declined(409, "The model needs more memory than explanations may take.", "raise ZEBRA_SERVING_EXPLAIN_MEMORY_BYTES")
+        return _TOO_LITTLE
     except ValueError as error:  # as `answer.predict` has it
         return Declined(422, f"The model refuses these values: {str(error).splitlines()[0]}"[:300], None)
     return told

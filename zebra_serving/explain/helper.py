@@ -102,7 +102,10 @@ class Helper:
         self._end()
         command = [sys.executable, "-m", "zebra_serving.explain", str(self._memory_bytes)]
         process = self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self._hear(process, START_S, "The process that explains did not start in time.")
+        said, _ = self._hear(process, START_S, "The process that explains did not start in time.")
+        if isinstance(said, Declined):
+            self._end()
+            raise Refusal(said)
         return process
 
     def _hear(self, process: "subprocess.Popen[bytes]", seconds: float, late: str) -> tuple[Said, bytes]:
@@ -133,6 +136,8 @@ class Helper:
         raise self._broken(process)
 
     def _broken(self, process: "subprocess.Popen[bytes]") -> Broken:
+        with contextlib.suppress(subprocess.TimeoutExpired):  # it closed its end, and is about to say with what it ended
+            process.wait(1.0)
         self._end()
         return Broken(f"The process that explains ended with {process.returncode}.", fix="ask again; the server's log may say why")
 

@@ -163,7 +163,7 @@ class Loader:
             self.poll()
             if self.current is not before and not ended.is_set():
                 self._on_settled(self.current)
-                give_back()  # what the version before the last one held, and what opening this one left
+                give_back()  # what the version before the last one held, and what opening this one took
 
     def _follow(self, head: Promotion) -> None:
         current, previous, failure = self.current, self.previous, self.standing.failure

@@ -19,7 +19,7 @@ from zebra_serving.compile.workshop import Made
 from zebra_serving.files import read_only
 from zebra_serving.problems import InputInvalid, ModelFailed
 from zebra_serving.rows import Rows
-from zebra_serving.schema import RowSchema
+from zebra_serving.schema import schema_of
 from zebra_serving.served import Scored
 
 if TYPE_CHECKING:  # arrow, which the compiled forms do without
@@ -67,7 +67,7 @@ class OwnCodeShop:
         model, word = open_approved(folder, promotion.model, promotion.version, promotion.model_digest, self._approvals, refusal)
         log.info("version %s runs its own code, approved by %s (audit entry %d)", promotion.version, word.actor, word.seq)
         checked = f"nothing to compare: its own code answers, in {model.fence}"
-        return Made(RowSchema(model.features, self._keys), OwnCode(model), checked, {}, None, model.weight), word
+        return Made(schema_of(tuple(model.features), tuple(self._keys)), OwnCode(model), checked, {}, None, model.weight), word
 
     def proven(self, promotion: Promotion) -> CodeApproval:
         """The approval that lets this version run now. Raises `Refused`, `Unavailable`."""

@@ -10,6 +10,7 @@ import datetime as dt
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Any
 
 import msgspec
@@ -58,6 +59,12 @@ _KINDS: dict[str, _Kind] = {
     "date": _Kind("date (YYYY-MM-DD)", dt.date, "date32", {"type": "string", "format": "date"}),
     "timestamp": _Kind("timestamp (YYYY-MM-DD[Thh:mm:ss])", Moment, "timestamp[us]", {"type": "string", "format": "date-time"}),
 }
+
+
+@lru_cache(maxsize=32)
+def schema_of(features: tuple[ModelFeature, ...], keys: tuple[ModelFeature, ...] = ()) -> "RowSchema":
+    """One schema for all versions with the same columns: its classes are cycles, which only a collection would free."""
+    return RowSchema(features, keys)
 
 
 class RowSchema:

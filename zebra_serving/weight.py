@@ -6,7 +6,6 @@ the model goes. An estimate: requests that are answered in the same milliseconds
 """
 
 import ctypes
-import gc
 import importlib
 import os
 import sys
@@ -49,11 +48,6 @@ def weighed(make: Callable[[], T], least: int, libraries: Iterable[str] = ()) ->
 
 
 def give_back() -> None:
-    """Free what only cycles keep alive, and return freed pages to the system, which glibc keeps otherwise.
-
-    A version leaves the classes of its schema and its folder's parsed YAML in cycles, 1,300 objects, and `gc`, tuned for requests,
-    would come for them after dozens of versions. Holds the GIL for 15 to 25 ms: a loader may call it, a request must not.
-    """
-    gc.collect()
+    """Return freed pages to the system; glibc keeps them otherwise. Does nothing where there is no glibc."""
     if _trim is not None:
         _trim(0)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from yaml.constructor import SafeConstructor
 
 from zebra_assets.errors import NotFound, SpecInvalid, did_you_mean, edit
 
@@ -91,11 +92,12 @@ def _build(node: yaml.Node, at: Path_, lines: dict[Path_, int], path: Path) -> A
         return out
     if isinstance(node, yaml.SequenceNode):
         return [_build(item, (*at, i), lines, path) for i, item in enumerate(node.value)]
-    constructor = yaml.SafeLoader("")
+    if node.tag == TEXT_TAG:
+        return node.value
     try:
-        if node.tag != TEXT_TAG and len(node.value) > MAX_FIGURE:
+        if len(node.value) > MAX_FIGURE:
             raise ValueError(f"it has {len(node.value):,} characters")
-        return constructor.construct_object(node)
+        return SafeConstructor().construct_object(node)  # a whole loader is a cycle, and a server reads a file for each version
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # 2026-02-30 looks like a date, 0b_ and 5,000 digits like an integer
         kind, said = node.tag.rpartition(":")[2], getattr(error, "problem", None) or error
         raise SpecInvalid(

@@ -22,7 +22,7 @@ from zebra_serving.compile.form import FORM_FILE, NUMPY, ONNX, PLAIN, TOLERANCE,
 from zebra_serving.compile.forms import NumpyModel, OnnxModel, Plain
 from zebra_serving.compile.seal import key_at, seal
 from zebra_serving.files import locked
-from zebra_serving.schema import RowSchema
+from zebra_serving.schema import RowSchema, schema_of
 from zebra_serving.served import Model, Scored
 from zebra_serving.weight import weighed
 
@@ -66,7 +66,7 @@ class Workshop:
             Refused: other bytes than ``digest``, or a folder that must not be opened.
         """
         card = verify_model_folder(folder, digest)
-        schema = RowSchema(card.features, self._keys)
+        schema = schema_of(tuple(card.features), tuple(self._keys))
         why, key = "", self._key()
         found = read_form(self._store / digest, digest, key)
         if found is None:

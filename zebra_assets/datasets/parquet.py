@@ -28,7 +28,9 @@ from zebra_assets.datasets.table import schema_of
 
 SAMPLE = 1024
 LOOKED_AT = 64  # texts that tell whether neighbours begin alike
-REPEATED = 0.5  # below this share of distinct texts in a sample a dictionary pays; on numbers and keys it costs 3 times the time
+# Below this share of distinct texts in a sample a dictionary pays: 15,000 different merchants in 46,000 rows, 0.85 of a sample, take
+# 3.3 ms by it and 4.6 ms by zstd, and as many bytes. On numbers and keys it costs 3 times the time.
+REPEATED = 0.9
 
 
 def encoded(rows: pa.Table, spec: DatasetSpec) -> pa.Buffer:

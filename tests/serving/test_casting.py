@@ -3,6 +3,7 @@
 import json
 import logging
 import random
+import tracemalloc
 from typing import Any
 
 import httpx
@@ -10,11 +11,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.serving.conftest import MODEL, ROW, Bench, until
-from zebra_assets.contracts.model_folder import FROM_MLFLOW
+from tests.serving.conftest import MODEL, ROW, Bench, Shelf, until
+from zebra_assets.contracts.model_folder import FROM_MLFLOW, verify_model_folder
 from zebra_assets.settings import Settings
-from zebra_serving.doors.casting import cast_to
+from zebra_serving.doors.casting import cast, cast_to
 from zebra_serving.doors.frames import inferred
+from zebra_serving.problems import TooLarge
+from zebra_serving.schema import RowSchema
 
 TYPES = ["long", "integer", "double", "float", "string", "boolean", "datetime"]
 CELLS: list[Any] = [
@@ -122,3 +125,32 @@ def test_no_body_makes_the_server_fall_over(client: httpx.Client) -> None:
     ):
         answer = client.post("/invocations", content=raw, headers={"content-type": "application/json"})
         assert answer.status_code in (400, 422), (raw[:40], answer.text)
+
+
+MANY = 400_000
+BOMBS: dict[str, Any] = {
+    "short rows beside a wide one": {
+        "dataframe_split": {"columns": list(map(str, range(MANY))), "data": [list(range(MANY)), *[[]] * 9_000]}
+    },
+    "one value for each of many": {"dataframe_split": {"columns": list(map(str, range(MANY))), "data": 1, "index": list(range(9_000))}},
+    "records of one key each": {"dataframe_records": [{f"k{i * 40 + j}": 1 for j in range(40)} for i in range(9_000)]},
+    "more rows than there may be": {"inputs": [{}] * 2_000_000},
+    "a long text among short ones": {"inputs": {"contract": ["x" * 4_000_000, *["y"] * 9_000]}},
+    "the same in a column nobody knows": {"inputs": {"note": [["x" * 4_000_000, *["y"] * 9_000]]}},
+    "the same row by row": {"instances": [{"contract": "x" * 4_000_000}, *[{"contract": "y"}] * 9_000]},
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_body_that_would_grow_in_memory_is_refused_at_once(shelf: Shelf, name: str) -> None:
+    schema = RowSchema(verify_model_folder(shelf.folders["1"], shelf.digests["1"]).features)
+    body = json.dumps(BOMBS[name]).encode()
+    assert len(body) < 8 << 20
+    tracemalloc.start()
+    try:
+        with pytest.raises(TooLarge):
+            cast(schema, body)
+        grown = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert grown < 300 << 20

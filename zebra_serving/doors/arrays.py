@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from zebra_serving.doors.frames import Frame, inferred
+from zebra_serving.problems import TooLarge
 from zebra_serving.schema import RowSchema
 
 _NUMPY = {"int64": "int64", "float64": "float64", "string": "str", "bool": "bool", "timestamp": "datetime64[ns]", "date": "datetime64[ns]"}
-
+MAX_CHARACTERS = 16 << 20  # of an array of texts, 64 MB
 _NARROW = {"int64": "int32", "float64": "float32"}
 
 
@@ -21,6 +22,7 @@ def inputs(schema: RowSchema, said: Any) -> Frame:
 
     Raises:
         ValueError, TypeError, OverflowError: where MLflow, numpy or pandas fail.
+        TooLarge: it would take far more memory than the body has bytes.
     """
     if isinstance(said, list) and len(schema.names) == 1 and not any(isinstance(row, dict) for row in said):
         said = {schema.names[0]: said}
@@ -70,15 +72,37 @@ def instances(schema: RowSchema, said: Any) -> Frame:
         for name, value in row.items():
             cells.setdefault(name, []).append(_converted(kinds, name, value))
             raw.setdefault(name, []).append(value)
-    return _joined(kinds, {name: np.array(column) for name, column in cells.items()}, raw)
+    return _joined(kinds, {name: _array(column) for name, column in cells.items()}, raw)
 
 
 def _converted(kinds: dict[str, str], name: str, value: Any) -> Any:
     """MLflow's `convert_data_type`: an array, or a scalar of the signature's type; a column that it does not know is any array."""
     kind = kinds.get(name)
     if kind is None:
-        return np.array(value)
-    return np.array(value, kind) if isinstance(value, list) else np.array([value], kind)[0]
+        return _array(value)
+    return _array(value, kind) if isinstance(value, list) else np.array([value], kind)[0]
+
+
+def _array(value: Any, kind: str | None = None) -> np.ndarray:
+    """``numpy.array``, which gives each text the room of the longest: of 10,000 cells one of a megabyte would take 40 GB."""
+    count, longest = _extent(value)
+    if count * longest > MAX_CHARACTERS:
+        raise TooLarge(f"{count:,} cells beside a text of {longest:,} characters.", fix="send long texts in rows, as dataframe_split")
+    return np.array(value, kind)
+
+
+def _extent(value: Any) -> tuple[int, int]:
+    """How many cells nested lists have, and the length of the longest text among them."""
+    count = longest = 0
+    left = [value]
+    while left:
+        for cell in left.pop() if isinstance(left[-1], list) else [left.pop()]:
+            if isinstance(cell, list):
+                left.append(cell)
+            else:
+                count += 1
+                longest = max(longest, len(cell)) if isinstance(cell, str) else longest
+    return count, longest
 
 
 def _kinds(schema: RowSchema) -> dict[str, str]:

@@ -80,6 +80,9 @@ def _frame(schema: RowSchema, body: bytes) -> Frame:
     if len(given) != 1 or _CHATS & document.keys():
         raise Malformed(f"The body has {len(given)} of {', '.join(KEYS)}, not one.", fix=FIX)
     key, said = given[0], document[given[0]]
+    rows = said.get("data") if key == "dataframe_split" and isinstance(said, dict) else said
+    if isinstance(rows, list) and len(rows) > MAX_ROWS:
+        refuse_count(len(rows))
     try:
         if key == "dataframe_split":
             return frames.split(schema, said)

@@ -9,8 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from zebra_serving.problems import TooLarge
 from zebra_serving.schema import RowSchema
 
+# Of a table, empty ones too: 8 MiB of JSON cannot spell more, but short rows and records of one key each would be filled up to more.
+MAX_CELLS = 4 << 20
 _U64, _I64 = 2**64 - 1, 2**63
 
 
@@ -64,6 +67,12 @@ def inferred(cells: Sequence[Any]) -> np.ndarray:
     return _objects(cells)
 
 
+def check_size(rows: int, columns: int) -> None:
+    """Raises `TooLarge` for more cells than any body spells."""
+    if rows * columns > MAX_CELLS:
+        raise TooLarge(f"{rows:,} rows of {columns:,} columns; {MAX_CELLS:,} cells are the limit.", fix="send only the model's columns")
+
+
 def _objects(cells: Sequence[Any]) -> np.ndarray:
     return np.fromiter(cells, dtype=object, count=len(cells))
 
@@ -95,6 +104,7 @@ def records(said: Any) -> Frame:
     if not isinstance(said, list) or not all(isinstance(row, dict) for row in said):
         raise ValueError("it is a list of objects")
     names = dict.fromkeys(name for row in said for name in row)
+    check_size(len(said), len(names))
     return _frame(len(said), {name: [row.get(name, math.nan) for row in said] for name in names})
 
 
@@ -110,6 +120,7 @@ def _as_long(rows: list[Any], index: list[Any] | dict[str, Any] | None) -> list[
 
 def _rows(names: list[Any], data: list[Any]) -> list[list[Any]]:
     """Rows as wide as the columns are many: short ones end with null, and without any lists there is one column."""
+    check_size(len(data), len(names))
     first = data[0] if data else None
     if isinstance(first, dict):
         if not all(isinstance(row, dict) for row in data):

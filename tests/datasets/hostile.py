@@ -133,6 +133,8 @@ def forked(words: list[str], env: Mapping[str, str]) -> dict[str, Any]:
 
 def main(good: str) -> None:
     """Warm up, then answer one line with one line until there are no more."""
+    import adbc_driver_sqlite.dbapi  # noqa: F401  # with pandas, which an ingest of files no longer brings
+
     from zebra_assets.cli.main import cli
 
     answers, complaints = sys.stdout, sys.stderr

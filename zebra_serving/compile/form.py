@@ -4,6 +4,7 @@ One folder per model digest: `form.json`, `model.onnx` where that is the form, a
 at all.
 """
 
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
@@ -56,13 +57,16 @@ class Form(msgspec.Struct, frozen=True, kw_only=True):
 
 def toolchain() -> dict[str, str]:
     """Versions of what compiles and runs a form here."""
-    found = {}
-    for name in _MAKERS:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "none"
-    return found
+    return {name: _installed(name) for name in _MAKERS}
+
+
+@cache
+def _installed(name: str) -> str:
+    """Asked once: the library that is loaded stays the same, and each question leaves cycles behind."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "none"
 
 
 def write_form(folder: Path, form: Form, graph: bytes | None) -> None:

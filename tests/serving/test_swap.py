@@ -99,8 +99,9 @@ def test_opening_a_version_leaves_nothing_to_the_garbage_collector(bench: Bench)
     gc.collect()
     gc.disable()
     try:
-        assert staging.prepare(two).schema is first.schema  # the same columns: the same classes
-        assert gc.collect() < 10
+        for _ in range(10):
+            assert staging.prepare(two).schema is first.schema  # the same columns: the same classes
+        assert gc.collect() < 100  # other threads leave some, too; ten openings left 400 when they asked for four libraries' versions
     finally:
         gc.enable()
 

@@ -33,6 +33,7 @@ def test_of_rows_that_are_refused_nothing_but_empty_folders_is_left(bench: Bench
     with pytest.raises(DataInvalid, match="key is unique"):
         bench.ingest()
     assert bench.files() == set()
+    assert bench.store._prepared == {}  # a store lives as long as its process, and would remember them as long
 
 
 def test_blocks_of_the_same_rows_share_a_piece_that_was_prepared_before(bench: Bench) -> None:

@@ -9,7 +9,7 @@ import errno
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
@@ -75,9 +75,15 @@ class FileStore:
             self._prepared[blob.path] = _stamp(durable.settle(blob.path, MODE))
             durable.make_folder(target.parent)
 
-    def scratch(self) -> AbstractContextManager[Path]:
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
         """See `ObjectStore.scratch`: a folder inside the store, which no listing shows."""
-        return durable.scratch(self.root)
+        try:
+            with durable.scratch(self.root) as folder:
+                yield folder
+        finally:  # what was prepared there and never named: a blob that was there already, or an ingest that was refused
+            for path in [path for path in list(self._prepared) if not path.parent.is_dir()]:
+                self._prepared.pop(path, None)
 
     def get(self, key: str) -> bytes:
         """See `ObjectStore.get`."""

@@ -53,7 +53,7 @@ class Batcher:
         self._capture, self._metrics, self._max = capture, metrics, max_waiting
         self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self.waiting = 0
-        self._comers = Comers(MAX_TOGETHER, self._queue.qsize)
+        self.comers = Comers(MAX_TOGETHER, self._queue.qsize)
         self._thread: threading.Thread | None = None
 
     async def answer(
@@ -72,26 +72,26 @@ class Batcher:
         job = Job(served, read, write, request_id, time.monotonic() + patience_s, asyncio.get_running_loop().create_future())
         self.waiting += 1
         self._queue.put(job)
-        self._comers.came(job.arrived)
+        self.comers.came(job.arrived)
         try:
             return await asyncio.wait_for(job.future, patience_s)
         except TimeoutError:
             raise late(patience_s) from None
         finally:
             self.waiting -= 1
-            self._comers.went(time.perf_counter())
+            self.comers.went(time.perf_counter())
 
     def close(self, patience_s: float = 10.0) -> None:
         """Answer what is queued, then end; wait for that, but no longer than ``patience_s``."""
         if self._thread is not None:
             self._queue.put(None)
-            self._comers.stop()
+            self.comers.stop()
             self._thread.join(patience_s)
             self._thread = None
 
     def _run(self) -> None:
         while (job := self._queue.get()) is not None:
-            self._comers.wait()
+            self.comers.wait()
             jobs: list[Job] = [job]
             following: Job | None = None
             ending = False
@@ -106,7 +106,7 @@ class Batcher:
                 jobs.append(following)
             began = time.perf_counter()
             self._work(jobs)
-            self._comers.answered(len(jobs), time.perf_counter() - began)
+            self.comers.answered(len(jobs), time.perf_counter() - began)
             job = following = None  # while it waits, this thread keeps no version in memory
             jobs = []
             if ending:

@@ -41,7 +41,7 @@ class Comers:
         self._expected = self._answered = self._back = self._rest = 0
         self._share = self._took = 0.0
         self._moved = self._until = 0.0
-        self._waited = False
+        self.waited = False  # the last call of `wait` did
 
     def came(self, moment: float) -> None:
         """A request was queued; ``moment`` is `time.perf_counter()`."""
@@ -57,9 +57,9 @@ class Comers:
 
     def wait(self) -> None:
         """Return when the worker should begin, with one request in its hands and the others in the queue."""
-        self._waited = False
+        self.waited = False
         while self._queued() + 1 < self._expected and (left := self._ends() - time.perf_counter()) > 0:
-            self._waited = True
+            self.waited = True
             self._enough.clear()
             if self._queued() + 1 < self._expected:
                 self._enough.wait(left)
@@ -69,7 +69,7 @@ class Comers:
         if self._answered:
             self._share += _PACE * (min(1.0, self._back / self._answered) - self._share)
         others = self._queued()
-        useless = self._waited and others > count / 2
+        useless = self.waited and others > count / 2
         self._rest = REST if useless else max(0, self._rest - 1)
         known = self._share >= TRUST and not self._rest
         self._expected = min(self._most, count + others) if known else 0

@@ -1,5 +1,6 @@
 """Files here and in a bucket: what is not hashed twice, what is refused before it is unpacked, and what is left behind: nothing."""
 
+import fcntl
 import gzip
 import json
 import os
@@ -11,6 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +143,31 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
     aged(tmp_path / "a.csv", b"x\n1\n")
     (tmp_path / ".zebraops").write_text("a file where the folder should be")
     assert source("a.csv", tmp_path).revision() == source("a.csv", tmp_path).revision() is not None
+
+
+def test_what_a_killed_writer_left_of_the_cache_is_taken_over_and_a_live_writer_is_left_alone(tmp_path: Path) -> None:
+    file = aged(tmp_path / "a.csv", b"x\n1\n")
+    cache = tmp_path / _stamps.PLACE
+    half = cache.with_name(f"next-{cache.name}")
+    half.parent.mkdir(parents=True)
+    half.write_text("half a cache " * 1000)
+    with half.open() as writer:
+        fcntl.flock(writer, fcntl.LOCK_EX)
+        source("a.csv", tmp_path).revision()
+        assert half.read_text() == "half a cache " * 1000 and not cache.exists()
+    source("a.csv", tmp_path).revision()
+    assert list(json.loads(cache.read_bytes())["files"]) == [str(file)] and [p.name for p in cache.parent.iterdir()] == [cache.name]
+
+
+def test_writers_of_the_cache_side_by_side_leave_one_whole_file(tmp_path: Path) -> None:
+    files = [aged(tmp_path / f"{i}.csv", b"x\n1\n") for i in range(8)]
+    cache = tmp_path / _stamps.PLACE
+    with ThreadPoolExecutor(8) as pool:  # a lock of `flock` belongs to the open file, so threads are as good as processes
+        for _ in range(50):
+            list(pool.map(lambda file: source(file.name, tmp_path).revision(), files))
+            assert {str(f) for f in files} >= set(json.loads(cache.read_bytes())["files"]) != set()
+            assert [p.name for p in cache.parent.iterdir()] == [cache.name]
+            cache.unlink()
 
 
 def test_a_file_that_goes_or_comes_or_grows_while_it_is_read_fails_the_read(tmp_path: Path) -> None:

@@ -6,15 +6,17 @@ change it within one tick of its clock and leave the same stamp behind (git call
 Looking up the digest of a 1 GB file takes 0.3 ms, hashing it 0.7 s.
 """
 
+import fcntl
 import json
 import logging
 import os
-import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import TextIO
 
 log = logging.getLogger(__name__)
 PLACE = Path(".zebraops") / "cache" / "source-digests.json"
@@ -79,16 +81,35 @@ class Digests:
         return {k: v for k, v in files.items() if isinstance(v, list) and len(v) == 5} if isinstance(files, dict) else {}
 
     def _save(self) -> None:
-        """Newest last, oldest out. Of two writers at once the later wins; the other's files are hashed once more."""
+        """Newest last, oldest out. Of two writers at once one gives up; its files are hashed once more."""
         merged = {k: v for k, v in self._load().items() if k not in self._learnt} | self._learnt
         kept = dict(list(merged.items())[-MOST:])
-        temporary = self.file.with_name(f".tmp-{os.getpid()}-{secrets.token_hex(4)}")
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                temporary.write_text(json.dumps({"version": _VERSION, "files": kept}))
-                temporary.replace(self.file)
-            finally:
-                temporary.unlink(missing_ok=True)
+            with _next_of(self.file) as out:
+                if out is not None:
+                    out.write(json.dumps({"version": _VERSION, "files": kept}))
         except OSError as error:
             log.info("%s cannot be written, so the source will be hashed again: %s", self.file, error)
+
+
+@contextmanager
+def _next_of(file: Path) -> Iterator[TextIO | None]:
+    """What takes the place of ``file`` when the block ends well; None where another process is writing it.
+
+    It always has the same name, and who writes it holds a lock on it: what a killed writer left, the next one takes over.
+    """
+    place = file.with_name(f"next-{file.name}")
+    with os.fdopen(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o644), "w", encoding="utf-8") as out:
+        try:
+            fcntl.flock(out, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            ours = place.stat().st_ino == os.fstat(out.fileno()).st_ino  # else the last writer has just renamed it
+        except (BlockingIOError, FileNotFoundError):
+            ours = False
+        if not ours:
+            yield None
+            return
+        out.truncate(0)
+        yield out
+        out.flush()
+        place.replace(file)

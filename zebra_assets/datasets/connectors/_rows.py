@@ -11,11 +11,12 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from zebra_assets.contracts.dataset_spec import Dtype
-from zebra_assets.datasets.connector import BATCH_ROWS, match_columns
+from zebra_assets.datasets.connector import match_columns
 from zebra_assets.datasets.connectors._adbc import BATCH_BYTES, beyond_the_calendar, plain_numerals
 
 FIRST_ROWS = 16
 GROWTH = 8
+MOST_ROWS = 8192  # as Python objects at once; by 65,536 a million rows took 10 % more CPU, and 15 MB more
 
 
 def batches(result: sa.CursorResult[Any], columns: Mapping[str, Dtype], where: str) -> Iterator[pa.RecordBatch]:
@@ -38,7 +39,7 @@ def batches(result: sa.CursorResult[Any], columns: Mapping[str, Dtype], where: s
             return
         cells = list(zip(*rows, strict=True))
         batch = pa.RecordBatch.from_arrays([_array(cells[i], columns[name]) for i, name in zip(at, names, strict=True)], names=names)
-        ask = max(1, min(BATCH_ROWS, ask * GROWTH, BATCH_BYTES * len(rows) // max(batch.nbytes, 1)))
+        ask = max(1, min(MOST_ROWS, ask * GROWTH, BATCH_BYTES * len(rows) // max(batch.nbytes, 1)))
         del rows, cells  # the same rows a second and a third time
         yield batch
 

@@ -25,7 +25,7 @@ from sqlalchemy.pool import NullPool
 
 from zebra_assets.contracts.dataset_spec import Dtype, SourceSpec
 from zebra_assets.contracts.names import safe_join
-from zebra_assets.datasets.connector import BATCH_ROWS, fill_secrets
+from zebra_assets.datasets.connector import fill_secrets
 from zebra_assets.datasets.connectors import _adbc, _fast_text, _rows, _session
 from zebra_assets.datasets.connectors._select import one_select
 from zebra_assets.errors import NotFound, SpecInvalid, Unavailable
@@ -91,7 +91,7 @@ class Sql:
         with connection:
             try:
                 _session.prepare(connection, self.timeout_s)
-                streamed = connection.execution_options(stream_results=True, max_row_buffer=BATCH_ROWS)
+                streamed = connection.execution_options(stream_results=True, max_row_buffer=_rows.MOST_ROWS)
                 yield from _rows.batches(self._execute(streamed), columns, self.location())
             except SQLAlchemyError as error:
                 raise self._failed(error.orig if isinstance(error, DBAPIError) and error.orig else error) from error

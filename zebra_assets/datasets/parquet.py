@@ -33,8 +33,11 @@ LOOKED_AT = 64  # texts that tell whether neighbours begin alike
 REPEATED = 0.9
 
 
-def encoded(rows: pa.Table, spec: DatasetSpec) -> pa.Buffer:
+def encoded(rows: pa.Table, spec: DatasetSpec, repeated: list[str]) -> pa.Buffer:
     """The rows as the bytes of a Parquet file; equal rows are equal bytes while the library's version is the same.
+
+    Args:
+        repeated: the text columns whose values repeat, as `repeating` tells.
 
     Whole numbers, dates and times as bit-packed deltas without a codec, floats as a stream per byte (their exponents are
     alike, their last digits are not), texts as a dictionary where they repeat. Text that does not repeat goes by zstd 1, ids apart
@@ -42,7 +45,6 @@ def encoded(rows: pa.Table, spec: DatasetSpec) -> pa.Buffer:
     and largest value are kept per column that has an order worth asking for: finding them takes half of the time of writing a
     column of few different texts.
     """
-    repeated = _repeated(rows)
     whole = [f.name for f in rows.schema if pa.types.is_integer(f.type) or pa.types.is_temporal(f.type)]
     floats = [f.name for f in rows.schema if pa.types.is_floating(f.type)]
     once = [f.name for f in rows.schema if f.type == pa.string() and f.name not in repeated]
@@ -67,8 +69,8 @@ def _stored(rows: pa.Table, spec: DatasetSpec) -> pa.Schema:
     return pa.schema([f.with_nullable(f.nullable or rows[f.name].null_count > 0) for f in schema_of(spec)])
 
 
-def _repeated(rows: pa.Table) -> list[str]:
-    """Text columns whose values repeat, by a sample from the front."""
+def repeating(rows: pa.Table) -> list[str]:
+    """Text columns whose values repeat, by a sample from the front of a block, which tells for all of its splits."""
     names = [f.name for f in rows.schema if f.type == pa.string()]
     sample = min(SAMPLE, rows.num_rows)
     return [name for name in names if pc.count_distinct(rows[name].slice(0, sample), mode="all").as_py() <= REPEATED * sample]

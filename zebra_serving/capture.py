@@ -1,10 +1,11 @@
 """Predictions become events and sketches, off the hot path.
 
-`offer` costs a request two list appends. One background thread turns what was offered into `prediction_event`s, appends them
-to the event store every half second or 500 events, and folds every row into its version's sketches (`memory`). Events are a
-sample: the share that model.yaml asks for, at most so many a second, the rest counted as sampled out. When the store cannot be
-reached the queue fills, and then predictions go on uncaptured and counted: an answer never waits for its event. Columns
-that are sensitive, or not on the list of recorded ones, never become an event (`recording`).
+`offer` costs a request two list appends. One background thread turns what was offered into `prediction_event`s and appends them
+to the event store every half second or 500 events; another folds every row into its version's sketches (`memory`), so that rows
+do not pile up while the store waits for its disk. Events are a sample: the share that model.yaml asks for, at most so many a
+second, the rest counted as sampled out. When the store cannot be reached the queue fills, and then predictions go on uncaptured
+and counted: an answer never waits for its event. Columns that are sensitive, or not on the list of recorded ones, never become
+an event (`recording`).
 """
 
 import itertools
@@ -98,14 +99,14 @@ class Capture:
         self._queue: deque[_Offered] = deque()
         self._queued = 0
         self._lock = threading.Lock()
-        self._wake = threading.Event()
+        self._wake, self._due = threading.Event(), threading.Event()
         self._stopping = threading.Event()
         self._outcomes = metrics.events
         self._away = False
         self._deadline = self._sketched_at = 0.0
         # An id is a process's 64 random bits and a count: as unique as random ones, and 7 us cheaper.
         self._process, self._count = secrets.token_hex(8), itertools.count()
-        self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
+        self._threads = [threading.Thread(target=run, name=run.__name__.strip("_"), daemon=True) for run in (self._fold, self._record)]
 
     def offer(self, served: Served, rows: Rows, scored: Scored, request_id: str | None) -> list[str | None] | None:
         """Queue the rows that the sample takes, and remember them all; the event id of each row, None where it is not captured.
@@ -113,11 +114,10 @@ class Capture:
         Returns:
             None where no row is captured.
         """
-        due = self._memory.add(served, rows, scored)
+        if self._memory.add(served, rows, scored):
+            self._due.set()
         wanted = self._sample(len(rows))
         if not wanted:
-            if due:
-                self._wake.set()
             return None
         prefix = f"{self._process}-{next(self._count):x}"
         taken = [(i, values, *said) for i, values, said in zip(wanted, rows.at(wanted), scored.at(wanted), strict=True)]
@@ -127,7 +127,7 @@ class Capture:
                 return None
             self._queue.append(_Offered(prefix, now(), served, request_id, rows.schema, taken))
             self._queued += len(taken)
-            due = due or (self._queued >= MAX_BATCH and not self._away)
+            due = self._queued >= MAX_BATCH and not self._away
         if due:
             self._wake.set()
         ids: list[str | None] = [None] * len(rows)
@@ -136,14 +136,17 @@ class Capture:
         return ids
 
     def start(self) -> None:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self, patience_s: float = 5.0) -> None:
         """Write what is queued, for at most ``patience_s``; what could not be written by then is counted as lost."""
         self._deadline = time.monotonic() + patience_s
         self._stopping.set()
+        self._due.set()
         self._wake.set()
-        self._thread.join(patience_s + 5.0)
+        for thread in self._threads:
+            thread.join(patience_s + 5.0)
         self._memory.close()
         if self._queued:
             log.error("%d prediction events were lost: the event store could not be reached", self._queued)
@@ -163,12 +166,17 @@ class Capture:
             return ()
         return range(rows) if part == rows else sorted(random.sample(range(rows), part))
 
-    def _run(self) -> None:
+    def _fold(self) -> None:
+        while not self._stopping.is_set():
+            self._due.wait(self._flush_s)
+            self._due.clear()
+            self._memory.fold()
+
+    def _record(self) -> None:
         pause = retry_at = 0.0
         while not self._stopping.is_set():
             self._wake.wait(self._flush_s)
             self._wake.clear()
-            self._memory.fold()
             if time.monotonic() < retry_at:
                 continue
             try:

@@ -1,6 +1,6 @@
 """Summaries of what was predicted, folded batch by batch into a few kilobytes per column; see `contracts/sketch`.
 
-Numbers, the texts of everything else, and the answers. Runs in the capture's thread, never in a request: 0.4 us a row of
+Numbers, the texts of everything else, and the answers. Runs in a thread of the capture, never in a request: 0.4 us a row of
 the shipped example's 17 recorded columns. Knows no store and no clock.
 """
 

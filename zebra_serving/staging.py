@@ -21,7 +21,7 @@ from zebra_serving.compile.form import Golden
 from zebra_serving.compile.workshop import Workshop, differs
 from zebra_serving.examples import EXAMPLE, request_of
 from zebra_serving.fetch import Source
-from zebra_serving.files import locked, read_only
+from zebra_serving.files import locked, part, read_only
 from zebra_serving.own_code import OwnCodeShop
 from zebra_serving.problems import InputInvalid
 from zebra_serving.rows import Rows
@@ -70,12 +70,12 @@ class Staging:
         """
         folder = self.folder(promotion)
         # Several servers and workers share the folders: the first one downloads, the others find what it has left.
-        with locked(folder.parent.with_name(f".{promotion.model}.lock")):
+        with locked(folder.parent.with_name(part(f".{promotion.model}.lock"))):
             return self._prepare(promotion, folder)
 
     def folder(self, promotion: Promotion) -> Path:
         """Where the version's files rest once it was prepared."""
-        return safe_join(self._cache, promotion.model, f"{promotion.version}-{promotion.model_digest[:12]}")
+        return safe_join(self._cache, promotion.model, part(f"{promotion.version}-{promotion.model_digest[:12]}"))
 
     def _prepare(self, promotion: Promotion, folder: Path) -> Served:
         cached = folder.is_dir()

@@ -13,7 +13,7 @@ from zebra_assets.errors import Unavailable
 from zebra_serving.answer import predict
 from zebra_serving.budget import Budget
 from zebra_serving.capture import Capture, Recording
-from zebra_serving.memory import MAX_FULL, Memory
+from zebra_serving.memory import FOLD_AT, MAX_FULL, Memory
 from zebra_serving.metrics import Metrics
 from zebra_serving.rows import Rows
 
@@ -140,6 +140,26 @@ def test_the_writer_outlives_a_fault_of_ours(answered: tuple, caplog: pytest.Log
     capture.offer(version, five, scored, None)
     until(lambda: bench.events.count(MODEL) == 5)
     capture.stop()
+
+
+def test_rows_do_not_pile_up_while_the_store_takes_its_time(answered: tuple) -> None:  # type: ignore[type-arg]
+    bench, (version, five, scored) = answered
+    asked, back = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        asked.set()
+        assert back.wait(20)
+
+    capture = Capture(bench.events, Metrics(), Recording(share=1.0), sketches=bench.sketches, reachable=slow, flush_s=0.01)
+    capture.start()
+    capture.offer(version, five, scored, None)
+    assert asked.wait(10)
+    for _ in range(3 * FOLD_AT // 5):
+        capture.offer(version, five, scored, None)
+    until(lambda: [w.sketched for w in capture._memory._windows.values()] == [5 + 3 * FOLD_AT // 5 * 5])
+    back.set()
+    capture.stop()
+    assert [w.sketched for w in bench.sketches.windows(MODEL)] == [5 + 3 * FOLD_AT // 5 * 5]
 
 
 def test_rows_that_nobody_folds_take_bounded_memory_and_are_counted(answered: tuple) -> None:  # type: ignore[type-arg]

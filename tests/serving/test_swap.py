@@ -3,6 +3,7 @@
 import gc
 import itertools
 import os
+import sys
 import threading
 import time
 from collections import Counter
@@ -104,6 +105,28 @@ def test_opening_a_version_leaves_nothing_to_the_garbage_collector(bench: Bench)
         assert gc.collect() < 100  # other threads leave some, too; ten openings left 400 when they asked for four libraries' versions
     finally:
         gc.enable()
+
+
+def test_versions_that_come_back_take_no_new_places_in_the_interpreters_table_of_strings(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    intern, new = sys.intern, list[str]()
+
+    def seen(text: str) -> str:
+        copy = "".join(list(text))
+        if len(text) > 1 and intern(copy) is copy:  # nobody held such a string; single characters there are only once
+            new.append(text)
+        return intern(text)
+
+    monkeypatch.setattr(sys, "intern", seen)
+    app = bench.app()
+    for _ in range(2):
+        new.clear()
+        for name in "123":
+            bench.promote(name)
+            app.loader.poll()
+            assert served(app) == name
+    assert new == []
 
 
 def test_a_rollback_needs_no_loading(bench: Bench) -> None:

@@ -21,7 +21,7 @@ from zebra_assets.errors import Refused
 from zebra_serving.compile.form import FORM_FILE, NUMPY, ONNX, PLAIN, TOLERANCE, Form, Golden, read_form
 from zebra_serving.compile.forms import NumpyModel, OnnxModel, Plain
 from zebra_serving.compile.seal import key_at, seal
-from zebra_serving.files import locked
+from zebra_serving.files import locked, part
 from zebra_serving.schema import RowSchema, schema_of
 from zebra_serving.served import Model, Scored
 from zebra_serving.weight import weighed
@@ -67,16 +67,16 @@ class Workshop:
         """
         card = verify_model_folder(folder, digest)
         schema = schema_of(tuple(card.features), tuple(self._keys))
-        why, key = "", self._key()
-        found = read_form(self._store / digest, digest, key)
+        why, key, place = "", self._key(), self._store / part(digest)
+        found = read_form(place, digest, key)
         if found is None:
-            if (self._store / digest).exists():
+            if place.exists():
                 log.warning("the compiled form of %s was made by other versions or changed since, and is made anew", folder.name)
             with locked(self._store.with_name(f"{self._store.name}.{digest[:12]}.lock")):
-                found = read_form(self._store / digest, digest, key)  # another worker may have made it meanwhile
+                found = read_form(place, digest, key)  # another worker may have made it meanwhile
                 if found is None:
                     why = self._compile(folder, digest, key)
-                    found = read_form(self._store / digest, digest, key)
+                    found = read_form(place, digest, key)
         if found is None:
             reason = f"the compiler gave nothing: {why}"
             log.warning("%s is served as scikit-learn: %s", folder.name, reason)
@@ -85,14 +85,14 @@ class Workshop:
         form, graph = found
         for name, reason in form.refused.items():
             log.info("%s is not served as %s: %s", folder.name, name, reason)
-        (self._store / digest / FORM_FILE).touch()
+        (place / FORM_FILE).touch()
         least = (folder / MODEL_FILE).stat().st_size if graph is None else len(graph)
         return _weighed(lambda: _made(folder, digest, schema, form, graph), least, form.form)
 
     def _key(self) -> bytes:
         """What forms are sealed with: kept beside the store, or for as long as this call where it cannot be."""
         try:
-            return key_at(self._store.with_name(f"{self._store.name}.key"))
+            return key_at(self._store.with_name(part(f"{self._store.name}.key")))
         except OSError as error:
             log.warning("compiled forms are not kept: %s", error)
             return secrets.token_bytes(32)
@@ -109,8 +109,8 @@ class Workshop:
             if done.returncode:
                 return (done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[-1][:300]
             seal(scratch / "form", digest, key)
-            _remove(self._store / digest)
-            (scratch / "form").replace(self._store / digest)
+            _remove(place := self._store / part(digest))
+            (scratch / "form").replace(place)
         except (OSError, subprocess.SubprocessError) as error:
             return str(error)[:300]
         finally:

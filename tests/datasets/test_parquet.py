@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.datasets.conftest import people, recipe
-from zebra_assets.datasets.parquet import encoded, repeating
+from zebra_assets.datasets.parquet import coded, encoded
 from zebra_assets.datasets.sketches import ROOM, Frequent
 from zebra_assets.datasets.table import schema_of
 
@@ -20,7 +20,7 @@ def rows(count: int = 3000) -> pa.Table:
 
 def test_what_is_stored_reads_back_the_same_and_in_duckdb_too(tmp_path: object) -> None:
     table = rows()
-    raw = encoded(table, recipe(), repeating(table))
+    raw = encoded(coded(table), recipe())
     assert pq.read_table(pa.BufferReader(raw)).equals(table)
     (tmp_path / "a.parquet").write_bytes(raw)  # type: ignore[operator]
     with duckdb.connect() as base:
@@ -29,12 +29,24 @@ def test_what_is_stored_reads_back_the_same_and_in_duckdb_too(tmp_path: object) 
 
 
 def test_equal_rows_are_equal_bytes() -> None:
-    assert encoded(rows(), recipe(), repeating(rows())).equals(encoded(rows(), recipe(), repeating(rows())))
+    assert encoded(coded(rows()), recipe()).equals(encoded(coded(rows()), recipe()))
+
+
+def test_a_split_of_a_block_is_stored_as_if_it_had_never_been_beside_the_others() -> None:
+    names = [["anna", "bert", "carla"], ["dora", None, "emil"]]
+    table = rows(6000).set_column(3, pa.field("name", pa.string()), [[names[n % 2][n % 3] for n in range(6000)]])
+    spec = recipe(columns=recipe().model_dump()["columns"] | {"name": {"dtype": "string", "nullable": True}})
+    one = pa.array([n % 2 == 0 for n in range(6000)])
+    assert pa.types.is_dictionary(coded(table).schema.field("name").type)
+    raw = encoded(coded(table).filter(one), spec)
+    assert raw.equals(encoded(coded(table.filter(one)), spec))
+    assert b"anna" in bytes(raw) and b"emil" not in bytes(raw)
+    assert pq.read_table(pa.BufferReader(raw)).equals(table.filter(one))
 
 
 def test_the_key_takes_less_than_a_byte_a_row_and_says_its_smallest_and_largest() -> None:
     table = rows(60_000)
-    meta = pq.read_metadata(pa.BufferReader(encoded(table, recipe(), repeating(table)))).row_group(0)
+    meta = pq.read_metadata(pa.BufferReader(encoded(coded(table), recipe()))).row_group(0)
     key = next(meta.column(i) for i in range(meta.num_columns) if meta.column(i).path_in_schema == "id")
     assert key.total_compressed_size < table.num_rows
     assert (key.statistics.min, key.statistics.max) == (table["id"][0].as_py(), table["id"][-1].as_py())
@@ -52,7 +64,7 @@ def test_the_key_takes_less_than_a_byte_a_row_and_says_its_smallest_and_largest(
 def test_text_that_does_not_repeat_is_kept_as_suits_it_and_reads_back(tmp_path: Path, texts: list[str | None], kept: str) -> None:
     table = rows(len(texts)).set_column(3, pa.field("name", pa.string()), [texts])
     spec = recipe(columns=recipe().model_dump()["columns"] | {"name": {"dtype": "string", "nullable": True}})
-    raw = encoded(table, spec, repeating(table))
+    raw = encoded(coded(table), spec)
     meta = pq.read_metadata(pa.BufferReader(raw)).row_group(0)
     column = next(meta.column(i) for i in range(meta.num_columns) if meta.column(i).path_in_schema == "name")
     assert kept in column.encodings

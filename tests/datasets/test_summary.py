@@ -16,6 +16,7 @@ from zebra_assets.contracts.dataset_spec import DatasetSpec
 from zebra_assets.datasets.numbers import MANY, RETAINED, bin_edges, tallied
 from zebra_assets.datasets.sketches import Frequent
 from zebra_assets.datasets.summary import Summary, categorical, null_fractions, numeric, summarise
+from zebra_assets.datasets.words import Words
 from zebra_assets.errors import Refused
 
 ROWS = 300_000  # more than are kept exactly
@@ -52,6 +53,19 @@ def test_infinite_and_missing_numbers_do_not_reach_the_json() -> None:
     assert type(stats).model_validate_json(stats.to_json()) == stats
     assert "NaN" not in stats.to_json()
     assert numeric(pa.chunked_array([pa.array([None, None], pa.float64())])).edges == []
+
+
+@pytest.mark.parametrize("different", [3, 900, 40_000])
+def test_text_is_counted_the_same_whether_it_comes_dictionary_encoded_or_not(different: int) -> None:
+    drawn = np.random.default_rng(5).zipf(1.3, 150_000) % different
+    values = pa.array([None if n == 1 else f"{'long ' * 60 * (n == 2)}value {n}" for n in drawn.tolist()])
+    plain, coded = Words(), Words()
+    for at in range(0, len(values), 30_000):
+        part = values.slice(at, 30_000)
+        plain.add(part)
+        coded.add(part.dictionary_encode().filter(pa.array([True] * len(part))))
+    assert coded.stats() == plain.stats()
+    assert plain.nulls and plain.stats().distinct > 1
 
 
 def test_rare_values_are_counted_together() -> None:

@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from zebra_assets.contracts.dataset_spec import DatasetSpec
+from zebra_assets.datasets.cells import one
 from zebra_assets.datasets.table import schema_of
 
 SAMPLE = 1024
@@ -33,11 +34,12 @@ LOOKED_AT = 64  # texts that tell whether neighbours begin alike
 REPEATED = 0.9
 
 
-def encoded(rows: pa.Table, spec: DatasetSpec, repeated: list[str]) -> pa.Buffer:
+def encoded(rows: pa.Table, spec: DatasetSpec) -> pa.Buffer:
     """The rows as the bytes of a Parquet file; equal rows are equal bytes while the library's version is the same.
 
     Args:
-        repeated: the text columns whose values repeat, as `repeating` tells.
+        rows: text that repeats is dictionary-encoded (`coded`). A file has the words of its own rows only, whoever else's were in the
+            dictionary, and reads back as plain text.
 
     Whole numbers, dates and times as bit-packed deltas without a codec, floats as a stream per byte (their exponents are
     alike, their last digits are not), texts as a dictionary where they repeat. Text that does not repeat goes by zstd 1, ids apart
@@ -45,6 +47,10 @@ def encoded(rows: pa.Table, spec: DatasetSpec, repeated: list[str]) -> pa.Buffer
     and largest value are kept per column that has an order worth asking for: finding them takes half of the time of writing a
     column of few different texts.
     """
+    repeated = [f.name for f in rows.schema if pa.types.is_dictionary(f.type)]
+    for i, field in enumerate(rows.schema):
+        if field.name in repeated:
+            rows = rows.set_column(i, field, _own(one(rows.column(i))))
     whole = [f.name for f in rows.schema if pa.types.is_integer(f.type) or pa.types.is_temporal(f.type)]
     floats = [f.name for f in rows.schema if pa.types.is_floating(f.type)]
     once = [f.name for f in rows.schema if f.type == pa.string() and f.name not in repeated]
@@ -59,6 +65,7 @@ def encoded(rows: pa.Table, spec: DatasetSpec, repeated: list[str]) -> pa.Buffer
         column_encoding=dict.fromkeys(whole, "DELTA_BINARY_PACKED")
         | dict.fromkeys(floats, "BYTE_STREAM_SPLIT")
         | {name: _apart(rows[name]) for name in once},
+        store_schema=False,  # Parquet's own types say it all, and text is text whichever way it was handed over
         write_statistics=[*whole, *floats, *(name for name in spec.key if name in rows.column_names)],
     )
     return out.getvalue()
@@ -66,14 +73,28 @@ def encoded(rows: pa.Table, spec: DatasetSpec, repeated: list[str]) -> pa.Buffer
 
 def _stored(rows: pa.Table, spec: DatasetSpec) -> pa.Schema:
     """The recipe's schema; where a column breaks its promise to have no nulls, the whole will say so, and this goes on."""
-    return pa.schema([f.with_nullable(f.nullable or rows[f.name].null_count > 0) for f in schema_of(spec)])
+    fields = zip(rows.schema, schema_of(spec), strict=True)
+    return pa.schema([f.with_nullable(said.nullable or rows[f.name].null_count > 0) for f, said in fields])
 
 
-def repeating(rows: pa.Table) -> list[str]:
-    """Text columns whose values repeat, by a sample from the front of a block, which tells for all of its splits."""
-    names = [f.name for f in rows.schema if f.type == pa.string()]
+def coded(rows: pa.Table) -> pa.Table:
+    """The rows of a block with text that repeats dictionary-encoded, by a sample from the front.
+
+    Once, before rows are divided, counted and stored: each of these would look up every text again. Takes 5.6 ms of the 60 that a
+    block of card transactions needs, and saves 9.
+    """
     sample = min(SAMPLE, rows.num_rows)
-    return [name for name in names if pc.count_distinct(rows[name].slice(0, sample), mode="all").as_py() <= REPEATED * sample]
+    for i, field in enumerate(rows.schema):
+        if field.type == pa.string() and pc.count_distinct(rows[field.name].slice(0, sample), mode="all").as_py() <= REPEATED * sample:
+            texts = rows.column(i).dictionary_encode()
+            rows = rows.set_column(i, field.with_type(texts.type), texts)
+    return rows
+
+
+def _own(texts: pa.DictionaryArray) -> pa.DictionaryArray:
+    """With the words of these rows only, in the order in which they come."""
+    used = texts.indices.dictionary_encode()
+    return pa.DictionaryArray.from_arrays(used.indices, texts.dictionary.take(used.dictionary))
 
 
 def _apart(texts: pa.ChunkedArray) -> str:

@@ -62,7 +62,10 @@ class Summary:
         self._columns = {name: _column(name, spec, max(CELLS // max(len(names), 1), 8192)) for name in names}
 
     def add(self, block: pa.Table) -> None:
-        """Count the rows of a block (canonical dtypes, meant for up to 65,536 rows); other columns of it are left alone."""
+        """Count the rows of a block (canonical dtypes, text dictionary-encoded or not, meant for up to 65,536 rows).
+
+        Other columns of it are left alone.
+        """
         for name in self._columns:
             self.add_column(name, block[name])
 

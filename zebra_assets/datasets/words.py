@@ -43,9 +43,12 @@ class Words:
         self.nulls += values.null_count
         if self._hide or len(values) == values.null_count:
             return
-        if self._sketch is not None and self._different > MOSTLY and not _long(values):
+        if self._sketch is not None and self._different > MOSTLY and not isinstance(values, pa.DictionaryArray) and not _long(values):
             self._cells += len(values) - values.null_count
             self._different = self._sketch.add_rows(values.drop_null() if values.null_count else values)
+            return
+        if isinstance(values, pa.DictionaryArray):
+            self._take(*_counted(values))
             return
         different, counts = pc.value_counts(values).flatten()
         self._different = len(different) / len(values)
@@ -129,6 +132,13 @@ class Words:
                 if tally[0].nbytes <= MAX_BYTES and (self._cells <= self._retained or len(tally[0]) <= TALLIED):
                     return
         self._sketch, self._tallies = _sketched(self._tallies, self._sketch), []
+
+
+def _counted(values: pa.DictionaryArray) -> Tally:
+    codes = values.indices.drop_null() if values.null_count else values.indices
+    counts = np.bincount(cells.numbers(codes), minlength=len(values.dictionary))
+    used = counts > 0
+    return values.dictionary.filter(pa.array(used)), counts[used]
 
 
 def _long(values: pa.Array) -> bool:

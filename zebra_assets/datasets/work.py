@@ -20,7 +20,7 @@ from zebra_assets.datasets import direct
 from zebra_assets.datasets.blocks import block_digest
 from zebra_assets.datasets.cells import truths
 from zebra_assets.datasets.findings import Findings
-from zebra_assets.datasets.parquet import encoded, repeating
+from zebra_assets.datasets.parquet import coded, encoded
 from zebra_assets.datasets.seen import Marks, Masks, Question, marks
 from zebra_assets.datasets.split import SplitPlan
 from zebra_assets.datasets.stream import Block
@@ -105,10 +105,10 @@ class Job:
         spec, block = self.spec, replace(block, rows=block.rows.combine_chunks())
         findings = examine(block.rows, spec, first_row=block.first_row, came_from=block.came_from, before=block.before)
         masks = self._divided(block, findings)
-        rows = {name: block.rows.filter(mask) for name, mask in masks.items()}
+        whole = coded(block.rows)
+        rows = {name: whole.filter(mask) for name, mask in masks.items()}
         summary = (self.together or Together(spec)).add(rows["train"])
-        repeated = repeating(block.rows)
-        pieces = [self._write(block.number, name, table, repeated) for name, table in rows.items() if table.num_rows]
+        pieces = [self._write(block.number, name, table) for name, table in rows.items() if table.num_rows]
         done = Done(block.number, block.rows.num_rows, block_digest(block.rows), pieces, findings, summary)
         if self.asked:
             done.marks = marks(block.rows, self.asked, first_row=block.first_row, masks=masks)
@@ -124,8 +124,8 @@ class Job:
             # The whole will be refused with all that is broken; until then its rows must be somewhere.
             return {"train": pa.array(np.ones(block.rows.num_rows, dtype=bool))}
 
-    def _write(self, number: int, split: SplitName, rows: pa.Table, repeated: list[str]) -> Piece:
-        data = encoded(rows, self.spec, repeated)
+    def _write(self, number: int, split: SplitName, rows: pa.Table) -> Piece:
+        data = encoded(rows, self.spec)
         piece = Piece(split, number, hashlib.sha256(data).hexdigest(), data.size, rows.num_rows)
         path = self.folder / f"{piece.digest}.parquet"
         path.unlink(missing_ok=True)  # of an earlier block with the same rows, and read-only once it was prepared

@@ -23,6 +23,7 @@ from zebra_serving.endpoint import bind, url_of
 from zebra_serving.guard import check_bind
 from zebra_serving.herald import Herald
 from zebra_serving.supervisor import Supervisor, end_with_parent, figures_of
+from zebra_serving.weight import share_heap
 
 # Seconds for requests in flight when the server is told to stop.
 GRACE_S = 10
@@ -30,6 +31,7 @@ GRACE_S = 10
 
 def main(argv: list[str] | None = None) -> int:
     """Run the server; the exit code of what stopped it (0 for a signal)."""
+    share_heap()
     try:
         options = _options(argv)
         settings = load_settings(options.project, options.profile)

@@ -1,4 +1,4 @@
-"""What a model costs in memory, and giving freed memory back to the machine.
+"""What a model costs in memory, and the allocator: what is freed is used again, or goes back to the machine.
 
 A model's weight is what the process grew by while the model was opened, at least the bytes of the files it was made from: a
 model that moves into pages that another one left behind makes nothing grow. Libraries are imported before, as they stay when
@@ -19,8 +19,11 @@ T = TypeVar("T")
 
 _STATM = Path("/proc/self/statm")
 _alone = threading.Lock()
-# Looked up once: every `CDLL` makes a class of its own. There is none where there is no glibc.
-_trim: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+# Looked up once: every `CDLL` makes a class of its own. There are none where there is no glibc.
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+_trim: Callable[[int], int] | None = getattr(_libc, "malloc_trim", None)
+_option: Callable[[int, int], int] | None = getattr(_libc, "mallopt", None)
+_ARENA_MAX = -8  # malloc.h
 
 
 def resident() -> int:
@@ -45,6 +48,15 @@ def weighed(make: Callable[[], T], least: int, libraries: Iterable[str] = ()) ->
         before = resident()
         made = make()
         return made, max(resident() - before, least)
+
+
+def share_heap() -> None:
+    """Let all threads take memory from one heap, before there are any others. Does nothing where there is no glibc.
+
+    By itself glibc gives every thread one of its own, and what a version left in the loader's is of no use to the event loop's.
+    """
+    if _option is not None:
+        _option(_ARENA_MAX, 1)
 
 
 def give_back() -> None:

@@ -24,6 +24,8 @@ from zebra_assets.errors import NotFound, Refused, Unavailable, UsageError
 # alembic (0.3 s); a test compares the list with migrations/versions.
 REVISIONS = ("0001", "0002", "0003", "0004")
 MIGRATIONS = Path(__file__).parent / "migrations"
+# Of pages, per connection. A server's pool has up to five, and each goes on until its cache is full: by SQLite's own 2 MB for hours.
+CACHE_KIB = 512
 BUSY_S = 10  # how long a writer waits for another one before it says so
 
 _engines: dict[str, Engine] = {}
@@ -132,13 +134,14 @@ def _sqlite(url: URL) -> Engine:
         raise Unavailable(
             f"The folder of the state database {url.database} cannot be made: {error.strerror}.", fix="mlops doctor"
         ) from error
-    opened = create_engine(url, hide_parameters=True, connect_args={"timeout": BUSY_S})
+    opened = create_engine(url, hide_parameters=True, connect_args={"timeout": BUSY_S}, pool_use_lifo=True)
 
     @event.listens_for(opened, "connect")
     def _settle(connection: sqlite3.Connection, _: Any) -> None:
         connection.isolation_level = None  # we say BEGIN ourselves, below; sqlite3 would say it late and too weakly
         connection.execute("PRAGMA synchronous=FULL")  # acknowledged means on disk, also after a power cut
         connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
 
     @event.listens_for(opened, "begin")
     def _begin(connection: Connection) -> None:

@@ -10,6 +10,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from zebra_serving.answer import Answer, predict
@@ -106,7 +107,8 @@ class Batcher:
                 jobs.append(following)
             began = time.perf_counter()
             self._work(jobs)
-            self.comers.answered(len(jobs), time.perf_counter() - began)
+            self.comers.answered(len(jobs), time.perf_counter() - began)  # who asks again after the answer is not counted twice
+            _send(jobs)
             job = following = None  # while it waits, this thread keeps no version in memory
             jobs = []
             if ending:
@@ -126,11 +128,6 @@ class Batcher:
                 job.answer = error
         for together in _groups([job for job in jobs if job.rows is not None]):
             self._predict(together)
-        loop = jobs[0].future.get_loop()
-        try:
-            loop.call_soon_threadsafe(_settle, jobs)
-        except RuntimeError:  # the loop has ended, and with it whoever asked
-            return
 
     def _predict(self, jobs: list[Job]) -> None:
         """Predict the rows of ``jobs`` with one call; when that fails, each alone, so that nobody pays for another's rows."""
@@ -182,6 +179,11 @@ def _groups(jobs: list[Job]) -> list[list[Job]]:
             groups.append([job])
             count = size
     return groups
+
+
+def _send(jobs: list[Job]) -> None:
+    with suppress(RuntimeError):  # the loop has ended, and with it whoever asked
+        jobs[0].future.get_loop().call_soon_threadsafe(_settle, jobs)
 
 
 def _settle(jobs: list[Job]) -> None:

@@ -177,6 +177,8 @@ def _ask(url: str, query: str) -> list[Any]:
             result: list[Any] = json.load(answer)["data"]["result"]
             return result
     except urllib.error.HTTPError as error:
+        if error.code == 503:  # not ready yet
+            return []
         raise AssertionError(f"{query}: {json.load(error)['error']}") from error
     except urllib.error.URLError:  # not up yet
         return []

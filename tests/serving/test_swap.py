@@ -97,14 +97,17 @@ def test_opening_a_version_leaves_nothing_to_the_garbage_collector(bench: Bench)
     one, two = bench.promote("1"), bench.promote("2")
     first = staging.prepare(one)
     staging.prepare(two)
-    gc.collect()
+    left = []
     gc.disable()
     try:
-        for _ in range(10):
-            assert staging.prepare(two).schema is first.schema  # the same columns: the same classes
-        assert gc.collect() < 100  # other threads leave some, too; ten openings left 400 when they asked for four libraries' versions
+        for _ in range(5):  # other threads leave some, too, now and then
+            gc.collect()
+            for _ in range(10):
+                assert staging.prepare(two).schema is first.schema  # the same columns: the same classes
+            left.append(gc.collect())
     finally:
         gc.enable()
+    assert min(left) < 100, left  # ten openings left 400 when they asked for four libraries' versions
 
 
 def test_versions_that_come_back_take_no_new_places_in_the_interpreters_table_of_strings(

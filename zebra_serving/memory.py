@@ -170,13 +170,13 @@ class Memory:
         """Write the windows that changed. Raises what the store raises; they are written the next time then."""
         if self._store is None:
             return
-        with self._folding:
-            nouns = [window.noun() for window in self._unwritten.values()]
-        for noun in nouns:
+        for name, window in list(self._unwritten.items()):
+            with self._folding:
+                noun = window.noun()
             self._store.save(noun)
             with self._folding:
-                if (window := self._unwritten.get(noun.id)) is not None and window.rows == noun.rows:
-                    del self._unwritten[noun.id]
+                if window.rows == noun.rows:  # else it has grown meanwhile, and is written the next time
+                    self._unwritten.pop(name, None)
 
     def close(self) -> None:
         """Forget everything; the sketches' library complains at the interpreter's end about any that are left."""

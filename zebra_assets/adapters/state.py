@@ -24,8 +24,7 @@ from zebra_assets.errors import NotFound, Refused, Unavailable, UsageError
 # alembic (0.3 s); a test compares the list with migrations/versions.
 REVISIONS = ("0001", "0002", "0003", "0004")
 MIGRATIONS = Path(__file__).parent / "migrations"
-# Of pages, per connection. A server's pool has up to five, and each goes on until its cache is full: by SQLite's own 2 MB for hours.
-CACHE_KIB = 512
+CACHE_KIB = 512  # of pages per connection: a server's pool has up to five, and the less used ones fill SQLite's own 2 MB for hours
 BUSY_S = 10  # how long a writer waits for another one before it says so
 
 _engines: dict[str, Engine] = {}

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 from pathlib import Path
 
 import pyarrow as pa
@@ -96,6 +97,28 @@ def test_a_record_longer_than_a_block_is_read(bench: Bench, monkeypatch: pytest.
     table = table.set_column(table.schema.get_field_index("name"), "name", long)
     bench.put("a.csv", csv_bytes(table))
     assert bench.rows(bench.ingest())["name"][0].as_py() == "x" * 20_000
+
+
+@given(st.text('a",\n\r', min_size=1, max_size=60))
+@example('a,"b\n""\n""",""\nc""d,"""\n"\n')
+@settings(max_examples=400, deadline=None)
+def test_a_record_is_too_long_exactly_where_a_reader_of_the_whole_text_finds_it_so(
+    tmp_path_factory: pytest.TempPathFactory, text: str
+) -> None:
+    file = tmp_path_factory.getbasetemp() / "records.csv"
+    file.write_text(text, newline="")
+    lines = list(io.StringIO(text, newline=""))
+    reader, ends = csv.reader(lines), [0]
+    ends += [reader.line_num for _ in reader]
+    longest = max(sum(map(len, lines[a:b])) for a, b in itertools.pairwise([*ends, len(lines)]))
+    with pytest.MonkeyPatch.context() as patch:
+        for limit in (longest, longest - 1):
+            patch.setattr(_csv, "LONGEST", limit)
+            if limit == longest:
+                _csv._refuse_longer(file, "records.csv", ",")
+            else:
+                with pytest.raises(DataInvalid, match=f"longer than {limit} bytes"):
+                    _csv._refuse_longer(file, "records.csv", ",")
 
 
 def test_a_first_line_without_end_is_refused_before_it_is_read(bench: Bench) -> None:

@@ -1,6 +1,8 @@
 """Manifests: visible last, once, and never edited; restored from the mirror, repaired when blobs are lost."""
 
 import io
+import shutil
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -182,6 +184,18 @@ def test_writers_at_once_make_one_manifest(manifests: ManifestFolder, store: Obj
     stands = made[new.index(True)]
     assert manifests.get(stands.id) == stands
     assert ManifestFolder(manifests.folder / "elsewhere", store).get(stands.id) == stands
+
+
+def test_of_writers_of_one_millisecond_whose_bytes_are_the_same_one_made_it(manifests: ManifestFolder, store: ObjectStore) -> None:
+    bundle, at_once = Bundle(model="churn", roles={"train": make(store, 3).id}), threading.Barrier(4)  # can be waited at again
+    for _ in range(20):
+        shutil.rmtree(manifests.folder, ignore_errors=True)
+        for key in list(store.list("manifests/")):
+            store.delete(key)
+        with ThreadPoolExecutor(4) as pool:
+            new = list(pool.map(lambda m: (at_once.wait(), manifests.commit(m))[1], [make(store)] * 4))
+            bundles = list(pool.map(lambda b: (at_once.wait(), manifests.commit_bundle(b))[1], [bundle] * 4))
+        assert (new.count(True), bundles.count(True)) == (1, 1)
 
 
 def test_an_unknown_manifest_names_the_ingest_and_guesses(manifests: ManifestFolder, store: ObjectStore) -> None:

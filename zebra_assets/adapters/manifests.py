@@ -45,9 +45,9 @@ class ManifestFolder:
         there = self._there(manifest)
         if there is None:
             try:
-                self._mirror(manifest.dataset, manifest)
+                made = self._made(manifest.dataset, manifest)
                 self._write(manifest.dataset, manifest)
-                return True
+                return made
             except Conflict:  # another writer was faster by milliseconds
                 there = self._there(manifest)
                 if there is None:
@@ -76,10 +76,9 @@ class ManifestFolder:
         """See `Manifests.commit_bundle`."""
         for named in bundle.roles.values():
             self.get(named)
-        new = not self.store.exists(self._key(BUNDLES, bundle.id))
-        self._mirror(BUNDLES, bundle)
+        made = self._made(BUNDLES, bundle)
         self._write(BUNDLES, bundle)
-        return new
+        return made
 
     def bundle(self, bundle_id: str) -> Bundle:
         """See `Manifests.bundle`."""
@@ -108,7 +107,7 @@ class ManifestFolder:
         whole = all(key in named or self.store.exists(key) for key in there.blob_keys())
         stands = there if whole else fresh
         if not whole or not self.store.exists(self._key(there.dataset, there.id)):
-            self._mirror(there.dataset, stands, overwrite=True)
+            self.store.put(self._key(there.dataset, there.id), _bytes(stands), overwrite=True)
         if not whole or not self._path(there.dataset, there.id).is_file():
             self._write(there.dataset, stands)
 
@@ -141,8 +140,15 @@ class ManifestFolder:
     def _path(self, folder: str, name: str) -> Path:
         return safe_join(self.folder, folder, f"{name}.json")
 
-    def _mirror(self, folder: str, noun: Manifest | Bundle, *, overwrite: bool = False) -> None:
-        self.store.put(self._key(folder, noun.id), _bytes(noun), overwrite=overwrite)
+    def _made(self, folder: str, noun: Manifest | Bundle) -> bool:
+        """Mirror a noun; whether it was this call that did. Two writers of the same millisecond have the same bytes, so the store is asked.
+
+        Where the store cannot tell our own write's second try from another writer, both may say they did: better twice than never.
+        """
+        key, raw = self._key(folder, noun.id), _bytes(noun)
+        made = not self.store.exists(key) and self.store.create(key, raw) is not False
+        self.store.put(key, raw)  # compares, and a remote store reads back
+        return made
 
     def _write(self, folder: str, noun: Manifest | Bundle) -> None:
         durable.write(self._path(folder, noun.id), _bytes(noun))

@@ -133,10 +133,10 @@ class RemoteStore(ABC):
         """The store's URL with the key."""
         return f"{self.url}/{check_key(key)}"
 
-    def create(self, key: str, data: bytes) -> bool:
-        """See `ObjectStore.create`."""
+    def create(self, key: str, data: bytes) -> bool | None:
+        """See `ObjectStore.create`: clients try again by themselves, so a refusal may be about their own first try."""
         check_key(key)
-        return self._send(key, data, overwrite=False)
+        return self._send(key, data, overwrite=False) or None
 
     def renew(self, keys: Iterable[str]) -> list[str]:
         """See `ObjectStore.renew`: the keys are claimed."""

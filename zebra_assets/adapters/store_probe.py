@@ -53,7 +53,7 @@ def _writes(store: ObjectStore, key: str, race: str, parts: str) -> Iterator[Pro
         "If-None-Match", refused, True, "two writers of one id would overwrite each other silently, and both be told it went well"
     )
     with ThreadPoolExecutor(WRITERS) as pool:
-        won = sum(pool.map(lambda i: store.create(race, f"writer {i}".encode()), range(WRITERS)))
+        won = sum(pool.map(lambda i: bool(store.create(race, f"writer {i}".encode())), range(WRITERS)))
     if refused:
         lost = "of two writers at the same moment both may believe to be first, and the later one's bytes stand"
         yield Promise(f"one of {WRITERS} writers wins", won == 1 and store.conditional, False, lost)

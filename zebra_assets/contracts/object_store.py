@@ -101,8 +101,8 @@ class ObjectStore(Protocol):
         ...
 
     def uri(self, key: str) -> str: ...
-    def create(self, key: str, data: bytes) -> bool:
-        """One conditional write, without looking first; False when the key is taken, maybe by an earlier try of this write."""
+    def create(self, key: str, data: bytes) -> bool | None:
+        """One conditional write, without looking first; False: another writer took the key. None: this one's earlier try may have."""
         ...
 
     def renew(self, keys: Iterable[str]) -> list[str]:

@@ -7,6 +7,8 @@ from tests.adapters.s3_servers import client, credentials, moto
 from tests.datasets.conftest import Bench, csv_bytes, people
 from zebra_assets.adapters.manifests import ManifestFolder
 from zebra_assets.adapters.object_store import open_store
+from zebra_assets.contracts.manifest import content_of, manifest_id
+from zebra_assets.datasets.blocks import BLOCK_ROWS, block_digests
 from zebra_assets.datasets.verify import verify
 
 __all__ = ["credentials", "moto"]  # fixtures
@@ -25,3 +27,17 @@ def test_an_object_overwritten_in_s3_is_noticed_although_the_cache_holds_the_rig
     spoilt = verify(manifest, bench.store)
     assert bench.store.fetch(train.key).stat().st_size == train.bytes  # the cache
     assert not spoilt.ok and [b.ok for b in spoilt.blobs] == [False, True, True, True]
+
+
+def test_a_manifest_whose_rows_were_hashed_as_before_is_read_and_verified_by_its_own_algorithm(bench: Bench) -> None:
+    bench.put("a.csv", csv_bytes(people()))
+    done = bench.ingest()
+    now, blocks = done.manifest, block_digests(bench.rows(done), algorithm="zebra-rows-v1")
+    content = content_of(now.columns, now.splits, rows=now.stats.rows, blocks=blocks, block_rows=BLOCK_ROWS, algorithm="zebra-rows-v1")
+    hashes = now.hashes.model_copy(update={"algorithm": "zebra-rows-v1", "content": content, "blocks": blocks})
+    before = now.model_copy(update={"id": manifest_id("people", content), "hashes": hashes})
+    assert bench.manifests.commit(before)
+    assert ManifestFolder(bench.folder / "elsewhere", bench.store).get(before.id) == before
+    said = verify(before, bench.store)
+    assert said.ok and said.content_found == content != now.hashes.content
+    assert not verify(before.model_copy(update={"hashes": hashes.model_copy(update={"algorithm": "zebra-rows-v2"})}), bench.store).ok

@@ -184,7 +184,14 @@ def _parse(noun: type[N], raw: bytes, where: str) -> N:
 def _verify(manifest: Manifest, expected: str) -> None:
     """Refuse a manifest whose id or content digest does not follow from its own fields."""
     said = manifest.hashes
-    content = content_of(manifest.columns, manifest.splits, rows=manifest.stats.rows, blocks=said.blocks, block_rows=said.block_rows)
+    content = content_of(
+        manifest.columns,
+        manifest.splits,
+        rows=manifest.stats.rows,
+        blocks=said.blocks,
+        block_rows=said.block_rows,
+        algorithm=said.algorithm,
+    )
     if said.content != content or expected != manifest_id(manifest.dataset, content) or manifest.id != expected:
         raise _edited(f"{expected}.json", f"what it says makes it {manifest_id(manifest.dataset, content)}")
 

@@ -16,6 +16,10 @@ from zebra_assets.contracts.names import Digest, ManifestId, Name
 from zebra_assets.contracts.noun import Noun
 from zebra_assets.contracts.pointer import Origin, Pointer
 
+RowsAlgorithm = Literal["zebra-rows-v1", "zebra-rows-v2"]
+ROWS_ALGORITHM: RowsAlgorithm = "zebra-rows-v2"
+"""How rows that are ingested now are hashed (`datasets.blocks`); manifests of an earlier one stay as they are."""
+
 
 class Column(Noun):
     """A column as stored."""
@@ -111,7 +115,7 @@ class Stats(Noun):
 class Hashes(Noun):
     """`content` names the rows; `blocks` are the row blocks' digests it was combined from, in order."""
 
-    algorithm: Literal["zebra-rows-v1"] = "zebra-rows-v1"
+    algorithm: RowsAlgorithm = ROWS_ALGORITHM
     content: Digest
     blocks: list[Digest]
     block_rows: int
@@ -167,14 +171,16 @@ def manifest_id(dataset: str, content: str) -> str:
     return f"{dataset}-{content[:16]}"
 
 
-def content_of(columns: Schema, splits: SplitSpec, *, rows: int, blocks: list[str], block_rows: int) -> str:
+def content_of(
+    columns: Schema, splits: SplitSpec, *, rows: int, blocks: list[str], block_rows: int, algorithm: RowsAlgorithm = ROWS_ALGORITHM
+) -> str:
     """`hashes.content`: the digest of a header that states what the rows mean, and of the digests of the row blocks.
 
     Computable from a manifest alone, so an edited label, dtype, key or split definition is noticed without the rows.
     """
     return digest_of(
         {
-            "algorithm": "zebra-rows-v1",
+            "algorithm": algorithm,
             "schema": columns.model_dump(mode="json"),
             "splits": splits.model_dump(mode="json"),
             "rows": rows,

@@ -46,13 +46,13 @@ def verify(manifest: Manifest, store: ObjectStore, *, rows: bool = True) -> Veri
 
 def _content(manifest: Manifest, store: ObjectStore) -> str:
     """`hashes.content` of the rows in the blobs, whatever the manifest says of them."""
-    size = manifest.hashes.block_rows
+    size, algorithm = manifest.hashes.block_rows, manifest.hashes.algorithm
     if all(a.block is not None for a in manifest.artifacts):
         digests, rows = _by_block(manifest, store)
     else:  # committed when a split was one blob: its rows are spread over all blocks
         table = _ordered(manifest.artifacts, manifest, store)
-        digests, rows = block_digests(table, block_rows=size), table.num_rows
-    return content_of(manifest.columns, manifest.splits, rows=rows, blocks=digests, block_rows=size)
+        digests, rows = block_digests(table, block_rows=size, algorithm=algorithm), table.num_rows
+    return content_of(manifest.columns, manifest.splits, rows=rows, blocks=digests, block_rows=size, algorithm=algorithm)
 
 
 def _by_block(manifest: Manifest, store: ObjectStore) -> tuple[list[str], int]:
@@ -60,7 +60,7 @@ def _by_block(manifest: Manifest, store: ObjectStore) -> tuple[list[str], int]:
 
     def one(number: int) -> tuple[str, int]:
         table = _ordered([a for a in manifest.artifacts if a.block == number], manifest, store)
-        return block_digest(table), table.num_rows
+        return block_digest(table, manifest.hashes.algorithm), table.num_rows
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         found = list(pool.map(one, sorted({a.block for a in manifest.artifacts if a.block is not None})))

@@ -14,7 +14,7 @@ from tests.datasets.conftest import people, recipe
 from zebra_assets.contracts.dataset_spec import DatasetSpec
 from zebra_assets.datasets.pandera_schema import pandera_schema
 from zebra_assets.datasets.table import arrange, schema_of
-from zebra_assets.datasets.validate import Check, validate
+from zebra_assets.datasets.validate import Check, examine, validate
 
 NUMBERS = ("int64", "float64")
 CELLS: dict[str, st.SearchStrategy[Any]] = {
@@ -89,6 +89,8 @@ VERDICTS: dict[bool, int] = {True: 0, False: 0}
 
 def ours(spec: DatasetSpec, table: pa.Table) -> list[Check]:
     ordered, came_from = arrange(table, spec.key)
+    words = pa.table({f.name: ordered[f.name].dictionary_encode() if f.type == pa.string() else ordered[f.name] for f in ordered.schema})
+    assert examine(ordered, spec, came_from=came_from) == examine(ordered, spec, came_from=came_from, coded=words)
     return [check for check in validate(ordered, spec, came_from) if not check.passed]
 
 

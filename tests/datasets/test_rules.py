@@ -89,6 +89,13 @@ def test_a_row_breaks_a_rule_only_where_it_is_false_as_in_sql(rule: str, rows: l
     assert sum(check.count for check in found) == expected
 
 
+@pytest.mark.parametrize("allowed", [0.0, -0.0])
+def test_zero_is_allowed_with_either_sign(allowed: float) -> None:
+    column = {"dtype": "float64", "nullable": False, "values": [allowed, 2]}
+    assert [c.detail for c in broken({"x": column}, {"x": [0.0, -0.0, 2.0]})] == []
+    assert [c.count for c in broken({"x": {**column, "values": [1, 2]}}, {"x": [0.0, -0.0, 2.0]})] == [2]
+
+
 def test_integers_beyond_53_bits_are_compared_as_integers() -> None:
     """Arrow refuses to compare them with a float; the bounds of a recipe are floats."""
     edge = 2**53

@@ -27,12 +27,13 @@ _COMPARE = {"<": pc.less, "<=": pc.less_equal, "==": pc.equal, "!=": pc.not_equa
 @dataclass(frozen=True)
 class Rule:
     """One promise over `columns`. Kinds: `rows` and `filled` can be told of each row (`broken`), `key` of each row and the one
-    before it, `share` and `unique` only of all rows together."""
+    before it, `share` and `unique` only of all rows together. With `by_word`, text may be dictionary-encoded."""
 
     name: str
     columns: tuple[str, ...]
     kind: Literal["rows", "filled", "key", "share", "unique"] = "rows"
     broken: Callable[[pa.Table], Mask] | None = None
+    by_word: bool = False
 
 
 def rules_of(spec: DatasetSpec) -> list[Rule]:
@@ -51,9 +52,10 @@ def _rules_of(spec: DatasetSpec) -> Iterator[Rule]:
         else:
             yield Rule("label null" if name == label else "not null", (name,), "filled", _on(name, missing_mask))
         for said, broken in _cell_rules(column):
-            yield Rule(said, (name,), "rows", _on(name, broken))
+            yield Rule(said, (name,), "rows", _by_word(name, broken), by_word=True)
         if name == explicit and column.values is None:
-            yield Rule(f"one of {', '.join(SPLITS)}", (name,), "rows", _on(name, _strange(pa.array(SPLITS, pa.string()))))
+            allowed = _strange(pa.array(SPLITS, pa.string()))
+            yield Rule(f"one of {', '.join(SPLITS)}", (name,), "rows", _by_word(name, allowed), by_word=True)
         if column.unique:
             yield Rule("unique", (name,), "unique")
     for text, condition in zip(spec.rules, spec.conditions(), strict=True):
@@ -84,6 +86,19 @@ def _on(name: str, broken: Callable[[pa.ChunkedArray], Mask]) -> Callable[[pa.Ta
     return lambda block: broken(block[name])
 
 
+def _by_word(name: str, broken: Callable[[pa.ChunkedArray], Mask]) -> Callable[[pa.Table], Mask]:
+    """`_on`, asking of dictionary-encoded text each word once."""
+
+    def of(block: pa.Table) -> Mask:
+        if not pa.types.is_dictionary(block[name].type):
+            return broken(block[name])
+        texts = cells.one(block[name])
+        wrong = broken(texts.dictionary)
+        return wrong.take(texts.indices) if pc.any(wrong).as_py() else pa.repeat(pa.scalar(False), len(texts))
+
+    return of
+
+
 def _cell_rules(column: ColumnSpec) -> Iterator[tuple[str, Callable[[pa.ChunkedArray], Mask]]]:
     """The declared rules on single cells; broken is where the mask is true, neither false nor null."""
     if (least := column.min) is not None:
@@ -101,8 +116,10 @@ def _cell_rules(column: ColumnSpec) -> Iterator[tuple[str, Callable[[pa.ChunkedA
 
 
 def _strange(allowed: pa.Array) -> Callable[[pa.ChunkedArray], Mask]:
-    missing = [None, math.nan] if pa.types.is_floating(allowed.type) else [None]  # allowed, as far as this rule goes
-    known = pa.concat_arrays([allowed, pa.array(missing, allowed.type)])
+    also: list[float | None] = [None]  # allowed, as far as this rule goes
+    if pa.types.is_floating(allowed.type):
+        also += [math.nan, *([0.0, -0.0] if 0.0 in allowed.to_pylist() else [])]  # Arrow holds the two zeros for different
+    known = pa.concat_arrays([allowed, pa.array(also, allowed.type)])
     return lambda cells: pc.invert(pc.is_in(cells, known))
 
 

@@ -103,9 +103,9 @@ class Job:
 
     def __call__(self, block: Block) -> Done:
         spec, block = self.spec, replace(block, rows=block.rows.combine_chunks())
-        findings = examine(block.rows, spec, first_row=block.first_row, came_from=block.came_from, before=block.before)
-        masks = self._divided(block, findings)
         whole = coded(block.rows)
+        findings = examine(block.rows, spec, first_row=block.first_row, came_from=block.came_from, before=block.before, coded=whole)
+        masks = self._divided(block, findings)
         rows = {name: whole.filter(mask) for name, mask in masks.items()}
         summary = (self.together or Together(spec)).add(rows["train"])
         pieces = [self._write(block.number, name, table) for name, table in rows.items() if table.num_rows]

@@ -50,13 +50,16 @@ def test_twenty_promotions_under_load_fail_no_request_and_no_answer_mixes_versio
         threads = [threading.Thread(target=ask, args=(str(client.base_url),)) for _ in range(3)]
         for thread in threads:
             thread.start()
-        # 1 -> 2 -> 3 -> 1 is never the version kept warm, so each one is loaded; 3 -> 2 -> 3 always is.
-        for name in itertools.islice(itertools.cycle(("2", "3", "1", "2", "3", "2", "3", "1")), 20):
-            bench.promote(name)
-            until(lambda name=name: version(client) == name)
-        done.set()
-        for thread in threads:
-            thread.join()
+        try:
+            # 1 -> 2 -> 3 -> 1 is never the version kept warm, so each one is loaded; 3 -> 2 -> 3 always is.
+            for name in itertools.islice(itertools.cycle(("2", "3", "1", "2", "3", "2", "3", "1")), 20):
+                bench.promote(name)
+                until(lambda name=name: version(client) == name)
+        finally:
+            print(dict(seen), client.get("/model").text)
+            done.set()
+            for thread in threads:
+                thread.join()
         reloads = next(line for line in client.get("/metrics").text.splitlines() if line.startswith("zebra_reloads_total"))
     assert wrong == [] and set(seen) == {"1", "2", "3"} and sum(seen.values()) > 60
     assert reloads == "zebra_reloads_total 21.0"

@@ -94,7 +94,7 @@ def _by_word(name: str, broken: Callable[[pa.ChunkedArray], Mask]) -> Callable[[
             return broken(block[name])
         texts = cells.one(block[name])
         wrong = broken(texts.dictionary)
-        return wrong.take(texts.indices) if pc.any(wrong).as_py() else pa.repeat(pa.scalar(False), len(texts))
+        return wrong.take(texts.indices) if pc.any(wrong).as_py() else pa.repeat(pa.scalar(False, pa.bool_()), len(texts))
 
     return of
 

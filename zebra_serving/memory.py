@@ -35,8 +35,8 @@ BURST_ROWS = 20_000
 # A row costs as much in a lot of 512 as in one of 4096, and the interpreter is held for a quarter of the time: 1.4 ms by 20 columns.
 # The rows that wait are also the memory that comes and goes, 80,000 Python objects by 4096 of them.
 FOLD_AT = 1024
-# Lots that wait to be folded, 0.2 s of the fastest rows; more mean that nobody folds. A lot is 1 MB of Python objects by 19 columns, and
-# what a moment of delay fills once, the interpreter keeps.
+# Lots that wait to be folded, 0.2 s of the fastest rows; more mean that nobody folds. A lot is some 0.7 MB of Python objects by 19 columns,
+# and what a moment of delay fills once, the interpreter keeps.
 MAX_FULL = 4
 # Of a bulk request at least so many rows or none: a sketch takes 500 at once for little more than it takes 20.
 LUMP = 500

@@ -56,10 +56,10 @@ def test_twenty_promotions_under_load_fail_no_request_and_no_answer_mixes_versio
                 bench.promote(name)
                 until(lambda name=name: version(client) == name)
         finally:
-            print(dict(seen), client.get("/model").text)
             done.set()
             for thread in threads:
                 thread.join()
+            print(dict(seen), client.get("/model").text)
         reloads = next(line for line in client.get("/metrics").text.splitlines() if line.startswith("zebra_reloads_total"))
     assert wrong == [] and set(seen) == {"1", "2", "3"} and sum(seen.values()) > 60
     assert reloads == "zebra_reloads_total 21.0"

@@ -234,6 +234,27 @@ def test_a_broken_file_is_named_and_never_half_read(bench: Bench, name: str, con
     assert said in refused(bench, DataInvalid)
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.csv.gz"])
+@pytest.mark.parametrize(
+    ("begins", "is_what"),
+    [
+        # 0x0d in a zip archive's time of writing: a line end to whoever takes it for text.
+        (b"PK\x03\x04\x14\x00\x00\x00\x08\x00\x0d\x0a", "a zip archive or a spreadsheet"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1", "a spreadsheet"),
+        (b"\x1f\x8b\x08\x00", "packed by gzip"),
+        (b"\x28\xb5\x2f\xfd", "packed by zstd"),
+        (b"PAR1", "Parquet"),
+        (b"ARROW1\x00\x00", "an Arrow file"),
+        (b"SQLite format 3\x00", "an SQLite database"),
+        (b"%PDF-1.7\n", "a PDF"),
+    ],
+)
+def test_another_kind_of_file_under_the_name_of_a_text_is_called_what_it_is(bench: Bench, name: str, begins: bytes, is_what: str) -> None:
+    content = begins + csv_bytes(people(3))
+    bench.put(name, gzip.compress(content) if name.endswith(".gz") else content)
+    assert f"{name} is {is_what}, not {'csv' if 'csv' in name else name[2:]}." in refused(bench, DataInvalid)
+
+
 def test_a_torn_parquet_file_is_refused(bench: Bench) -> None:
     path = bench.put("a.parquet", b"")
     pq.write_table(people(5000), path)

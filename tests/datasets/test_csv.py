@@ -90,6 +90,16 @@ def test_a_wrong_cell_far_into_a_file_is_told_by_its_row_and_loses_no_row_before
         bench.ingest()
 
 
+def test_lines_may_end_as_any_system_ends_them(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_csv, "HEAD_BYTES", 4099)
+    rows = csv_bytes(people(3000))
+    ids = set()
+    for ending in (b"\r\n", b"\n", b"\r"):
+        bench.put("a.csv", rows.replace(b"\r\n", ending))
+        ids.add(bench.ingest().manifest.id)
+    assert len(ids) == 1
+
+
 def test_a_record_longer_than_a_block_is_read(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_csv, "BLOCK_BYTES", 4096)
     table = people(50)

@@ -152,7 +152,7 @@ def header(file: Path, where: str, delimiter: str) -> list[str]:
         DataInvalid: no header line, one beyond 1 MiB, or not UTF-8.
     """
     head = _head(file)
-    if len(head) == HEAD_BYTES and b"\n" not in head:
+    if len(head) == HEAD_BYTES and b"\n" not in head and b"\r" not in head:
         raise DataInvalid(f"{where}: the first line is longer than {HEAD_BYTES:,} bytes.", fix=f"is it text? head -c 300 {file}")
     try:
         names = next(csv.reader(io.StringIO(head.decode("utf-8-sig"), newline=""), delimiter=delimiter), [])
@@ -167,7 +167,7 @@ def _head(file: Path) -> bytes:
     """The first lines: up to 1 MiB, cut after the last line end in it."""
     with pa.input_stream(str(file), compression="detect") as raw:
         head: bytes = raw.read(HEAD_BYTES)
-    return head[: head.rfind(b"\n") + 1] or head
+    return head[: max(head.rfind(b"\n"), head.rfind(b"\r")) + 1] or head
 
 
 def _clip(text: str) -> str:

@@ -8,6 +8,7 @@ where writers keep what is not finished. Whatever changes while it is read fails
 
 import csv
 import logging
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,6 +25,7 @@ from zebra_assets.datasets.connector import options
 from zebra_assets.datasets.connectors._local import Local
 from zebra_assets.datasets.connectors._place import Entry, Place
 from zebra_assets.datasets.connectors._remote import Remote, scheme_of
+from zebra_assets.datasets.connectors._signature import refuse_other
 from zebra_assets.datasets.connectors._unpack import PACKED, Caps, unpack
 from zebra_assets.errors import DataInvalid, Refused, SpecInvalid, Unavailable, ZebraError
 
@@ -42,6 +44,7 @@ SUFFIXES: dict[str, Format] = {
     ".arrow": "arrow",
     ".feather": "arrow",
 }
+TEXT = frozenset({"csv", "tsv", "jsonl"})
 FIRST_LINE = 1 << 20
 
 
@@ -143,6 +146,8 @@ class Files:
         try:
             if packing := PACKED.get(file.suffix.lower()):
                 file = unpack(file, packing, scratch / f"{file.stem}.unpacked", caps, where)
+            if kind in TEXT:
+                refuse_other(file, kind, where)
             if kind in ("csv", "tsv"):
                 delimiter = self.config.delimiter or ("\t" if kind == "tsv" else ",")
                 _refuse_wide(file, delimiter, where, caps)
@@ -179,7 +184,7 @@ def _refuse_wide(file: Path, delimiter: str, where: str, caps: Caps) -> None:
     if len(head) == FIRST_LINE and b"\n" not in head and b"\r" not in head:
         raise DataInvalid(f"{where}: the header line is longer than 1 MiB.", fix="write the column names into the first line")
     try:
-        names = next(csv.reader([head.decode("utf-8", "replace").partition("\n")[0]], delimiter=delimiter), [])
+        names = next(csv.reader([re.split("[\r\n]", head.decode("utf-8", "replace"), maxsplit=1)[0]], delimiter=delimiter), [])
     except csv.Error as error:
         raise DataInvalid(f"{where}: the header line cannot be read: {error}.", fix="write the column names into the first line") from error
     caps.width(len(names), where)

@@ -139,12 +139,15 @@ def test_the_version_kept_for_a_rollback_goes_before_a_model_does(bench: Bench, 
     with bench.running(app) as client:
         assert ask(client, "churn-at").status_code == 200
         bench.promote("2")
-        until(lambda: client.get("/model").json()["version"] == "2")
-        assert client.get("/model").json()["previous_version"] == "1"
-        app.fleet._memory_bytes = app.fleet.weight - 1
+        until(lambda: client.get("/model").json()["previous_version"] == "1")
         bench.promote("3", model="churn-at")
-        until(lambda: client.get("/models/churn-at").json()["version"] == "3")
+        until(lambda: client.get("/models/churn-at").json()["previous_version"] == "1")
+        app.fleet._memory_bytes = app.fleet.weight - 1
+        # Back to the one that was kept: what is in memory stays the same, whatever a version was found to weigh.
+        bench.promote("1", model="churn-at")
         until(lambda: client.get("/model").json()["previous_version"] is None)
+        until(lambda: client.get("/models/churn-at").json()["version"] == "1")
+        assert client.get("/models/churn-at").json()["previous_version"] == "3"
     assert not app.fleet["churn-at"].asleep
 
 

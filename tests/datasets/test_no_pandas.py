@@ -35,8 +35,8 @@ assert pkgutil.get_data("pandas", "io/formats/templates/html.tpl")
 """
 
 
-def ingest(bench: Bench, *, name: str = "people.csv", before: str = "", after: str) -> None:
-    bench.put(name, csv_bytes(people()) if name.endswith(".csv") else jsonl_bytes(people()))
+def ingest(bench: Bench, *, name: str = "people.csv", rows: int = 300, before: str = "", after: str) -> None:
+    bench.put(name, csv_bytes(people(rows)) if name.endswith(".csv") else jsonl_bytes(people(rows)))
     code = INGEST.format(before=before, after=after)
     checks: dict[str, Any] = {
         "visits": {"min": 0, "max": 10**6},
@@ -49,9 +49,10 @@ def ingest(bench: Bench, *, name: str = "people.csv", before: str = "", after: s
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("name", ["people.csv", "people.jsonl"])
-def test_an_ingest_of_files_imports_no_pandas(bench: Bench, name: str) -> None:
-    ingest(bench, name=name, after="assert not {'pandas', 'pyarrow.pandas_compat'} & set(sys.modules)")
+@pytest.mark.parametrize(("name", "rows"), [("people.csv", 300), ("people.jsonl", 300), ("people.csv", 70_000)])
+def test_an_ingest_of_files_imports_no_pandas(bench: Bench, name: str, rows: int) -> None:
+    """By one block and by two, whose columns are put together."""
+    ingest(bench, name=name, rows=rows, after="assert not {'pandas', 'pyarrow.pandas_compat', 'pyarrow.dataset'} & set(sys.modules)")
 
 
 def test_pandas_that_is_imported_after_an_ingest_converts_as_ever(bench: Bench) -> None:

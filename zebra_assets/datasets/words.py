@@ -149,11 +149,11 @@ def combined(tallies: list[Tally]) -> Tally:
     """Several tallies, at least one, as one."""
     if len(tallies) == 1:
         return tallies[0]
-    table = pa.table(
-        {"value": pa.chunked_array([values for values, _ in tallies]), "count": np.concatenate([counts for _, counts in tallies])}
-    )
-    summed = table.group_by("value", use_threads=False).aggregate([("count", "sum")]).combine_chunks()
-    return summed["value"].combine_chunks(), cells.numbers(summed["count_sum"])
+    # Not by `group_by`: its engine is imported with `pyarrow.dataset`, and that with pandas, 0.35 s in which no block is worked on.
+    found = cells.one(pa.chunked_array([values for values, _ in tallies])).dictionary_encode()
+    rows = np.concatenate([counts for _, counts in tallies])
+    summed = np.bincount(cells.numbers(found.indices), weights=rows, minlength=len(found.dictionary))  # exact to 2**53 rows
+    return found.dictionary, summed.astype(np.int64)
 
 
 def _exactly(tally: Tally) -> dict[str, Any]:

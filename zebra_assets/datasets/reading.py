@@ -115,9 +115,12 @@ class Work:
 def cast_rows(spec: DatasetSpec, connector: Connector, project: Path, caster: Caster, progress: Progress) -> Iterator[pa.RecordBatch]:
     """The source's batches with the declared columns and dtypes; ``caster`` remembers what did not fit."""
     columns = {name: column.dtype for name, column in spec.columns.items()}
+    known: list[str] = []
     try:
         for batch in connector.batches(columns):
-            match_columns(batch.schema.names, columns, connector.location())
+            if (names := batch.schema.names) != known:
+                match_columns(names, columns, connector.location())
+                known = names
             if batch.num_rows:
                 cast = caster.cast(batch)
                 progress("read", caster.rows)

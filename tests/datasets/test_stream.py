@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.datasets.conftest import people
+from zebra_assets.datasets import stream
 from zebra_assets.datasets.order import Replay, in_order
 from zebra_assets.datasets.stream import Block, OutOfOrder, ascending, blocks
+from zebra_assets.errors import DataInvalid
 
 
 def batches_of(table: pa.Table, cuts: list[int]) -> list[pa.RecordBatch]:
@@ -34,6 +36,19 @@ def test_blocks_do_not_depend_on_how_batches_were_cut(cuts: list[int], size: int
     assert [b.first_row for b in found] == [i * size for i in range(len(found))]
     befores = [None if b.before is None else b.before["id"][0].as_py() for b in found]
     assert befores == [None, *(b.rows["id"][-1].as_py() for b in found[:-1])]
+
+
+@pytest.mark.parametrize(
+    ("rows", "width", "fits"), [(30, 30 << 10, True), (40, 30 << 10, False), (200, 15 << 10, True), (200, 17 << 10, False)]
+)
+def test_wide_rows_are_taken_while_they_are_few(rows: int, width: int, fits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "FREE_BYTES", 1 << 20)
+    found = blocks([pa.record_batch({"x": [str(i % 10) * width]}) for i in range(rows)], [])
+    if fits:
+        assert sum(b.rows.num_rows for b in found) == rows
+    else:
+        with pytest.raises(DataInvalid, match="more than 16 KB each"):
+            list(found)
 
 
 @pytest.mark.parametrize("at", [1, 63, 64, 65, 199])

@@ -16,7 +16,8 @@ from zebra_assets.datasets.blocks import BLOCK_ROWS
 from zebra_assets.datasets.cells import Truths, one, truths, valid
 from zebra_assets.errors import DataInvalid
 
-MOST_BYTES = 1 << 30  # of one block: 16 KB a row
+ROW_BYTES = 16 << 10  # on an average; a block of such rows takes 1 GB
+FREE_BYTES = 256 << 20  # below which rows may be as wide as they like: most datasets of documents are small
 
 
 class OutOfOrder(Exception):
@@ -85,9 +86,10 @@ def _cut(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
     count = size = 0
     for batch in batches:
         size += batch.nbytes
-        if size > MOST_BYTES:
+        read = count + batch.num_rows
+        if size > max(FREE_BYTES, ROW_BYTES * read):
             raise DataInvalid(
-                f"{count:,} rows take more than {MOST_BYTES >> 20:,} MB: a block of {rows:,} does not fit into memory.",
+                f"{read:,} rows take {size >> 20:,} MB, more than {ROW_BYTES >> 10} KB each: {rows:,} of them would not fit into memory.",
                 fix="keep large cells (documents, images) in files of their own, and their paths in the dataset",
             )
         at = 0

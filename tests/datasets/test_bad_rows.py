@@ -243,7 +243,7 @@ def test_a_broken_file_is_named_and_never_half_read(bench: Bench, name: str, con
         (b"\xd0\xcf\x11\xe0\xa1\xb1", "a spreadsheet"),
         (b"\x1f\x8b\x08\x00", "packed by gzip"),
         (b"\x28\xb5\x2f\xfd", "packed by zstd"),
-        (b"PAR1", "Parquet"),
+        (b"PAR1\x15\x04", "Parquet"),
         (b"ARROW1\x00\x00", "an Arrow file"),
         (b"SQLite format 3\x00", "an SQLite database"),
         (b"%PDF-1.7\n", "a PDF"),
@@ -253,6 +253,13 @@ def test_another_kind_of_file_under_the_name_of_a_text_is_called_what_it_is(benc
     content = begins + csv_bytes(people(3))
     bench.put(name, gzip.compress(content) if name.endswith(".gz") else content)
     assert f"{name} is {is_what}, not {'csv' if 'csv' in name else name[2:]}." in refused(bench, DataInvalid)
+
+
+@pytest.mark.parametrize("column", ["PAR1", "ARROW1", "PK"])
+def test_a_column_may_be_named_as_another_kind_of_file_begins(bench: Bench, column: str) -> None:
+    bench.put("a.csv", f"{column},id\n".encode() + b"".join(b"x,p%d\n" % i for i in range(300)))
+    columns = {column: {"dtype": "string"}, "id": {"dtype": "string"}}
+    assert bench.ingest(recipe(columns=columns, label=None)).manifest.stats.rows == 300
 
 
 def test_a_torn_parquet_file_is_refused(bench: Bench) -> None:

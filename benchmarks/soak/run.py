@@ -2,12 +2,12 @@
 
     python benchmarks/soak/run.py [MINUTES=45] [--connections 16] [--swaps-per-minute 11.2]
 
-One worker, validation, metrics and capture on, three versions in turn, so that each is verified, opened and tested anew. It is warmed
-up for a third of the time asked for, under the same load: in the first 15 to 20 minutes the heap takes its shape, by half a MB, and
-the slope of that says nothing of the hours to come. Then it is measured every ten seconds for all of the time; a Theil-Sen slope with
-its 95 % interval says whether it grows. Neighbouring samples resemble each other (their autocorrelation is 0.4 to 0.6) and the
-interval is for independent ones, so each 45th of the time counts once, by its median. Writes
-benchmarks/results/soak.{json,md,png} when it runs 45 minutes or more, below .zebraops/bench-soak/ otherwise; exits 1
+One worker, validation, metrics and capture on, three versions in turn, so that each is verified, opened and tested anew; /metrics
+is read every ten seconds, as Prometheus does. It is warmed up for a third of the time asked for, under the same load: in the first 15
+to 20 minutes the heap takes its shape, by half a MB, and the slope of that says nothing of the hours to come. Then it is measured
+every ten seconds for all of the time; a Theil-Sen slope with its 95 % interval says whether it grows. Neighbouring samples resemble
+each other (their autocorrelation is 0.4 to 0.6) and the interval is for independent ones, so each 45th of the time counts once, by its
+median. Writes benchmarks/results/soak.{json,md,png} when it runs 45 minutes or more, below .zebraops/bench-soak/ otherwise; exits 1
 when a claim does not hold.
 """
 
@@ -100,7 +100,7 @@ def soak(project: Path, model: Staged, options: argparse.Namespace, log: Path) -
     with serving(project, log) as (process, base):
         stop = threading.Event()
         threads = [
-            threading.Thread(target=_sample, args=(process.pid, found, stop, min(10.0, options.minutes * 2))),
+            threading.Thread(target=_sample, args=(process.pid, base, found, stop, min(10.0, options.minutes * 2))),
             threading.Thread(target=_swap, args=(project, model, base, found, stop, 60 / options.swaps_per_minute)),
         ]
         for thread in threads:
@@ -133,9 +133,10 @@ def _ask(base: str, body: Path, connections: int, seconds: float) -> dict[str, A
     return said
 
 
-def _sample(pid: int, found: Soak, stop: threading.Event, every_s: float) -> None:
+def _sample(pid: int, base: str, found: Soak, stop: threading.Event, every_s: float) -> None:
     process, began = psutil.Process(pid), time.monotonic()
     while not stop.wait(every_s):
+        httpx.get(f"{base}/metrics", timeout=30).raise_for_status()
         with process.oneshot():
             found.samples.append(
                 {

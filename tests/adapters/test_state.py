@@ -1,6 +1,8 @@
+import ctypes
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from sqlalchemy import Engine, event, inspect, text
 from tests.adapters.crowd import crowd, die, die_in
 from zebra_assets.adapters import state
 from zebra_assets.adapters.audit_log import SqlAudit
-from zebra_assets.adapters.tables import metadata
+from zebra_assets.adapters.tables import events, metadata
 from zebra_assets.errors import NotFound, Refused, Unavailable, UsageError
 
 
@@ -27,6 +29,30 @@ def test_a_sqlite_database_is_made_on_first_use_with_settings_that_survive_a_pow
         pragma = {name: connection.execute(text(f"PRAGMA {name}")).scalar() for name in ("journal_mode", "synchronous", "foreign_keys")}
         assert pragma == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
         assert connection.execute(text("PRAGMA busy_timeout")).scalar() == 10_000
+
+
+def test_a_connection_at_rest_keeps_no_pages(sqlite_url: str) -> None:
+    opened = state.engine(sqlite_url)
+    with state.writing(opened) as connection:
+        connection.execute(events.insert(), [{"event_id": str(i), "type": "t", "model": "m", "body": "x" * 1000} for i in range(2000)])
+    with ExitStack() as stack:
+        pool = [stack.enter_context(state.reading(opened)) for _ in range(5)]
+        for connection in pool:
+            assert connection.execute(text("SELECT count(*) FROM events WHERE body LIKE 'x%'")).scalar_one() == 2000
+        at_work = _allocated()
+    assert at_work - _allocated() > 5 * 300_000, "five connections held some 500 KB each"
+
+
+def _allocated() -> int:
+    """Bytes that malloc has given out to this process."""
+    fields = ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")
+
+    class Mallinfo2(ctypes.Structure):
+        _fields_ = [(name, ctypes.c_size_t) for name in fields]
+
+    ask = ctypes.CDLL(None).mallinfo2
+    ask.restype = Mallinfo2
+    return int(ask().uordblks)
 
 
 def test_the_migrations_end_at_the_tables_the_code_uses(url: str) -> None:

@@ -24,7 +24,7 @@ from zebra_assets.errors import NotFound, Refused, Unavailable, UsageError
 # alembic (0.3 s); a test compares the list with migrations/versions.
 REVISIONS = ("0001", "0002", "0003", "0004")
 MIGRATIONS = Path(__file__).parent / "migrations"
-CACHE_KIB = 512  # of pages per connection: a server's pool has up to five, and the less used ones fill SQLite's own 2 MB for hours
+CACHE_KIB = 512  # of pages per connection at work, where SQLite's own limit is 2 MB; one at rest keeps none
 BUSY_S = 10  # how long a writer waits for another one before it says so
 
 _engines: dict[str, Engine] = {}
@@ -146,6 +146,13 @@ def _sqlite(url: URL) -> Engine:
     def _begin(connection: Connection) -> None:
         # A transaction that starts as a reader and then writes fails at once when another wrote in between.
         connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("zebra_write") else "BEGIN")
+
+    @event.listens_for(opened, "checkin")
+    def _rest(connection: sqlite3.Connection | None, _: Any) -> None:
+        # A pool's less used connections fill their caches over hours, and a server seems to leak. The next reader finds the pages in the
+        # system's cache: 50 events are stored in 2.3 ms either way.
+        if connection is not None:
+            connection.execute("PRAGMA shrink_memory")
 
     return opened
 

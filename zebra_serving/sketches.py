@@ -14,7 +14,7 @@ import datasketches as ds
 import numpy as np
 
 from zebra_assets.contracts.sketch import ColumnSketch
-from zebra_serving.rows import Column
+from zebra_serving.rows import Column, room
 
 K = 200
 LG_MAX_VALUES = 10
@@ -33,17 +33,19 @@ class Numbers:
     def add(self, column: Column) -> None:
         """Fold values in; None, NaN and infinities count as missing."""
         cells = column.floats()
-        # numpy keeps up to seven freed blocks of every size below 1 KiB for good, and lots come in all lengths: that makes 3.7 MB.
-        finite = np.isfinite(cells, out=np.empty(max(len(cells), 1024), np.bool_)[: len(cells)])
-        found = cells[finite]
+        finite, work = np.isfinite(cells, out=room(len(cells), np.bool_)), room(len(cells))
+        count = int(np.count_nonzero(finite))
         self.rows += len(cells)
-        self.nulls += len(cells) - len(found)
-        if not len(found):
+        self.nulls += len(cells) - count
+        if not count:
             return
-        self._kll.update(found)
+        work[:] = np.nan  # which the quantiles pass over
+        np.copyto(work, cells, where=finite)
+        self._kll.update(work)
         with np.errstate(over="ignore", invalid="ignore"):
-            mean = float(found.mean())
-            self._join(len(found), mean, float(np.square(found - mean).sum()))
+            mean = float(np.add.reduce(work, where=finite)) / count
+            np.square(np.subtract(work, mean, out=work), out=work)
+            self._join(count, mean, float(np.add.reduce(work, where=finite)))
 
     def merge(self, other: ColumnSketch) -> None:
         """Fold another sketch of the same column in."""

@@ -1,4 +1,3 @@
-import ctypes
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, event, inspect, text
 
 from tests.adapters.crowd import crowd, die, die_in
+from tests.heap import allocated
 from zebra_assets.adapters import state
 from zebra_assets.adapters.audit_log import SqlAudit
 from zebra_assets.adapters.tables import events, metadata
@@ -39,20 +39,8 @@ def test_a_connection_at_rest_keeps_no_pages(sqlite_url: str) -> None:
         pool = [stack.enter_context(state.reading(opened)) for _ in range(5)]
         for connection in pool:
             assert connection.execute(text("SELECT count(*) FROM events WHERE body LIKE 'x%'")).scalar_one() == 2000
-        at_work = _allocated()
-    assert at_work - _allocated() > 5 * 300_000, "five connections held some 500 KB each"
-
-
-def _allocated() -> int:
-    """Bytes that malloc has given out to this process."""
-    fields = ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")
-
-    class Mallinfo2(ctypes.Structure):
-        _fields_ = [(name, ctypes.c_size_t) for name in fields]
-
-    ask = ctypes.CDLL(None).mallinfo2
-    ask.restype = Mallinfo2
-    return int(ask().uordblks)
+        at_work = allocated()
+    assert at_work - allocated() > 5 * 300_000, "five connections held some 500 KB each"
 
 
 def test_the_migrations_end_at_the_tables_the_code_uses(url: str) -> None:

@@ -10,6 +10,7 @@ import datasketches as ds
 import numpy as np
 import pytest
 
+from tests.heap import allocated
 from tests.serving.conftest import MODEL, Bench, rows, until
 from zebra_assets.adapters.sketches import SqlSketches
 from zebra_assets.adapters.state import migrate
@@ -60,6 +61,18 @@ def test_what_is_no_number_counts_as_missing() -> None:
     huge = Numbers()
     huge.add(Listed([1e300, -1e300]))
     assert huge.noun().mean is None and huge.noun().sketch  # squares overflow; quantiles do not
+
+
+def test_lots_of_all_lengths_leave_nothing_behind_but_their_sketch() -> None:
+    values = np.random.default_rng(3).normal(size=1024).tolist()
+    gappy = [None if i % 7 == 0 else value for i, value in enumerate(values)]
+    sketch = Numbers()
+    sketch.add(Listed(values))
+    before = allocated()
+    for length in range(1, 200):
+        sketch.add(Listed(values[:length]))
+        sketch.add(Listed(gappy[:length]))
+    assert allocated() - before < 60_000, "numpy keeps blocks of each length below 128 cells"
 
 
 def test_words_are_counted_exactly_while_they_are_few_and_the_frequent_ones_when_they_are_many() -> None:

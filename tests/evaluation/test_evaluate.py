@@ -146,7 +146,10 @@ def test_slices_of_rows_change_nothing(rows: pa.Table, store: ObjectStore, tmp_p
     manifest, model = manifest_of(rows, store, tmp_path), model_of(rows)
     whole = predict(model, manifest, "test", store)
     monkeypatch.setattr(module, "_BATCH", 37)
-    assert predict(model, manifest, "test", store).equals(whole)
+    sliced = predict(model, manifest, "test", store)
+    assert sliced.drop(["score"]).equals(whole.drop(["score"]))
+    # Some processors' BLAS sums a block of 37 rows in another order than one of 400: the last bit of a score is its own.
+    assert sliced["score"].to_numpy() == pytest.approx(whole["score"].to_numpy(), rel=1e-14, abs=0)
 
 
 def test_a_model_trained_on_codes_is_scored_like_one_trained_on_the_labels(rows: pa.Table, store: ObjectStore, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from benchmarks.serving import bodies
 from benchmarks.serving.stage import Staged
 from benchmarks.serving.venvs import PEERS, ROOT, installed
+from zebra_assets.control import server
 
 BASE, OURS, UNCOMPILED = "mlflow models serve", "ours", "ours, not compiled"
 MLSERVER, BENTOML, LITSERVE, BATCHING, FASTAPI = "MLServer", "BentoML", "LitServe", "LitServe, batching", "FastAPI + pyfunc"
@@ -70,10 +71,8 @@ def _mlflow(model: Staged, port: int) -> Server:
 
 
 def _ours(name: str, project: Path, model: Staged, port: int, setting: str) -> Server:
-    argv = [sys.executable, "-m", "zebra_serving", "--model", model.name, "--port", str(port), "--project", str(project)]
-    return Server(
-        name, argv, port, "/predict", bodies.native, f"{setting}; validation, metrics, capture on", {"PYTHONPATH": str(ROOT)}, True
-    )
+    argv, env = server.command(project, [model.name], port=port), server.environment({"PYTHONPATH": str(ROOT)})
+    return Server(name, argv, port, "/predict", bodies.native, f"{setting}; validation, metrics, capture on", env, True)
 
 
 def _script(name: str, python: str | Path, script: str, model: Staged, port: int, setting: str, *more: str) -> Server:
@@ -120,7 +119,7 @@ def _constant(port: int) -> Server:
     return Server(LIMIT, argv, port, "/predict", bodies.native, "reads the body, answers a constant", answers=False)
 
 
-def environment(server: Server) -> dict[str, str]:
+def environment(of: Server) -> dict[str, str]:
     """The server's own environment: no setting of whoever runs the benchmark reaches it."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("ZEBRA_", "MLFLOW_", "PYTHON", "BENTOML_"))}
-    return {**kept, **QUIET, "PATH": f"{Path(server.argv[0]).parent}:{kept['PATH']}", **server.env}
+    return {**kept, **QUIET, "PATH": f"{Path(of.argv[0]).parent}:{kept['PATH']}", **of.env}

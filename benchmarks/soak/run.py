@@ -36,6 +36,7 @@ from benchmarks.serving.stage import Staged, stage
 from zebra_assets.adapters.event_store import SqlEvents
 from zebra_assets.adapters.ledger import SqlLedger
 from zebra_assets.contracts.noun import now
+from zebra_assets.control import server
 from zebra_assets.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -76,10 +77,10 @@ def arguments() -> argparse.Namespace:
 def serving(project: Path, log: Path) -> Iterator[tuple["subprocess.Popen[str]", str]]:
     """The server and its address."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("ZEBRA_", "MLFLOW_"))}
-    argv = [sys.executable, "-m", "zebra_serving", "--model", MODEL, "--project", str(project), "--port", "0"]
+    env = server.environment({**kept, "ZEBRA_RELOAD_INTERVAL_S": "0.2"})
     with (
         log.open("w") as errors,
-        subprocess.Popen(argv, env={**kept, "ZEBRA_RELOAD_INTERVAL_S": "0.2"}, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
+        subprocess.Popen(server.command(project, [MODEL], port=0), env=env, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
     ):
         assert process.stdout is not None
         try:

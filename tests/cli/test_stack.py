@@ -71,6 +71,7 @@ def test_serve_becomes_the_server_itself(walked: Path) -> None:
             while not (up := ports.taken(port)) and time.monotonic() < end and server.poll() is None:
                 time.sleep(0.1)
             assert up and (held := ports.holder(port)) is not None and held[0] == server.pid
+            assert b"GLIBC_TUNABLES=glibc.malloc.tcache_count=0" in Path(f"/proc/{server.pid}/environ").read_bytes().split(b"\0")
         finally:
             server.terminate()
 

@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -93,6 +92,7 @@ def serve(call: Call, models: tuple[str, ...], every: bool, alias: str, host: st
     Of several models the first is loaded at once and answers at /predict, the others when /models/NAME/predict is asked.
     """
     from zebra_assets.cli import ports
+    from zebra_assets.control import server
     from zebra_assets.errors import Conflict
 
     settings = call.settings
@@ -101,10 +101,10 @@ def serve(call: Call, models: tuple[str, ...], every: bool, alias: str, host: st
     host, port = host or settings.serving_host, settings.serving_port if port is None else port
     if port and ports.taken(port, host):
         raise Conflict(f"Port {port} is taken{ports.describe(port)}.", fix=f"mlops serve {' '.join(chosen)} --port {port + 1}")
-    argv = _serving(settings.project_dir, chosen, alias, host, port)
+    argv = server.command(settings.project_dir, chosen, alias=alias, host=host, port=port)
     sys.stdout.flush()
     # The server takes this process's place: one pid to watch, and signals reach it directly.
-    os.execve(argv[0], argv, {**os.environ, **QUIET, "ZEBRA_PROFILE": settings.profile})  # noqa: S606  argv list, no shell
+    os.execve(argv[0], argv, server.environment({**os.environ, **QUIET, "ZEBRA_PROFILE": settings.profile}))  # noqa: S606  argv list, no shell
 
 
 def initialise(call: Call) -> str:
@@ -168,6 +168,7 @@ def _s3(call: Call, services: "Services", port: int, timeout: float) -> None:
 
 def _lite(call: Call, model: str | None, dagster_port: int, mlflow_port: int, serving_port: int) -> list["Service"]:
     from zebra_assets.cli.services import Service
+    from zebra_assets.control import server
     from zebra_assets.control.operations import spec_alias
 
     settings, python = call.settings, sys.executable
@@ -187,8 +188,8 @@ def _lite(call: Call, model: str | None, dagster_port: int, mlflow_port: int, se
     wanted.append(Service("dagster", argv, dagster_port, f"{url}/server_info", url, env))
     if model is not None:
         url = f"http://127.0.0.1:{serving_port}"
-        argv = _serving(settings.project_dir, [model], spec_alias(call.parts, model, "prod"), "127.0.0.1", serving_port)
-        wanted.append(Service("serving", argv, serving_port, f"{url}/health", url, env))
+        argv = server.command(settings.project_dir, [model], alias=spec_alias(call.parts, model, "prod"), port=serving_port)
+        wanted.append(Service("serving", argv, serving_port, f"{url}/health", url, server.environment({**os.environ, **env})))
     return wanted
 
 
@@ -217,11 +218,6 @@ def _one_alias(call: Call, models: list[str], alias: str) -> str:
         said = ", ".join(f"{model}: {name}" for model, name in names.items())
         raise UsageError(f"The models call the alias {alias} differently: {said}.", fix=f"mlops serve {models[0]}, and one server each")
     return names[models[0]]
-
-
-def _serving(project: Path, models: Sequence[str], alias: str, host: str, port: int) -> list[str]:
-    argv = [sys.executable, "-m", "zebra_serving", *(part for model in models for part in ("--model", model)), "--alias", alias]
-    return [*argv, "--host", host, "--port", str(port), "--project", str(project)]
 
 
 def _compose_works(project: Path) -> bool:

@@ -14,6 +14,7 @@ import httpx
 from zebra_assets.contracts.manifest import Manifest
 from zebra_assets.contracts.promotion import Promotion
 from zebra_assets.contracts.verdicts import DriftReport, GateDecision
+from zebra_assets.control import server
 from zebra_assets.control.demo_load import Load, rows_of
 from zebra_assets.control.processes import Service, free_port
 from zebra_assets.errors import ZebraError
@@ -87,11 +88,11 @@ class Demo:
     def serve_and_drift(self, stack: ExitStack) -> None:
         """Serve v1, send it yesterday's customers, then tomorrow's, and watch the sensors do the rest."""
         port = free_port()
-        argv = ["-m", "zebra_serving", "--model", MODEL, "--port", str(port), "--project", str(self.folder)]
-        server = Service("serving", [sys.executable, *argv], env=self.env, log=self._log("serving"), cwd=self.folder)
-        stack.enter_context(server)
+        argv = server.command(self.folder, [MODEL], port=port)
+        serving = Service("serving", argv, env=server.environment(self.env), log=self._log("serving"), cwd=self.folder)
+        stack.enter_context(serving)
         url = f"http://127.0.0.1:{port}"
-        server.wait_until(lambda: httpx.get(f"{url}/ready").status_code == 200, 60)
+        serving.wait_until(lambda: httpx.get(f"{url}/ready").status_code == 200, 60)
         self.say(f"serve    v{httpx.get(f'{url}/model').json()['version']} on {url}")
         self.dagster.wait_until(self._dagster_up, 90)
         self.say(f"dagster  webserver, daemon and sensors up on {self.dagster_url}")

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 # glibc keeps what is freed in stores of each thread, up to 236 KB, and counts it as in use. Under load they fill for an hour:
-# 0.28 MB of resident memory, without an end that a quarter of an hour shows. One heap for all threads gives the pages back.
+# 887 KB in all after 16 minutes, 1,028 KB after 56 (docs/serving-speed.md, "Memory").
 _TUNABLE = "GLIBC_TUNABLES"
 _NO_THREAD_STORE = "glibc.malloc.tcache_count"
 

@@ -12,13 +12,15 @@ from pathlib import Path
 
 import pytest
 
+from zebra_assets import telemetry
+
 REPO = Path(__file__).parents[1]
 EXAMPLE = "tabular-churn"
 
 # At import, before any test module reads the environment: what the person at the keyboard has set must not decide a test.
 for _name in [name for name in os.environ if name.startswith(("ZEBRA_", "MLFLOW_", "DAGSTER_", "AWS_"))]:
     del os.environ[_name]
-os.environ |= {"DO_NOT_TRACK": "true", "MLFLOW_DISABLE_TELEMETRY": "true", "DAGSTER_DISABLE_TELEMETRY": "1"}
+telemetry.off()
 # Of several test processes the workers ignore Ctrl-C, and what they start would inherit that and could not be stopped by it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -24,7 +24,7 @@ FROM ${PYTHON_IMAGE}
 ARG CONTAINER_UID=1000
 ENV PATH=/opt/zebra/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 HOME=/tmp \
     ZEBRA_PROJECT_DIR=/project DAGSTER_HOME=/dagster \
-    DO_NOT_TRACK=true MLFLOW_DISABLE_TELEMETRY=true DAGSTER_DISABLE_TELEMETRY=1
+    DO_NOT_TRACK=true MLFLOW_DISABLE_TELEMETRY=true DAGSTER_DISABLE_TELEMETRY=1 ORT_DISABLE_TELEMETRY=1
 # A volume takes its owner from the folder it is first mounted on.
 RUN useradd --uid "${CONTAINER_UID}" --no-create-home --shell /usr/sbin/nologin zebra \
     && mkdir -p /dagster /project/.zebraops /project/models /project/manifests && chown -R zebra: /dagster /project

@@ -25,7 +25,7 @@ ARG CONTAINER_UID=1000
 ENV PATH=/opt/zebra/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 HOME=/tmp \
     ZEBRA_PROJECT_DIR=/project \
     GLIBC_TUNABLES=glibc.malloc.tcache_count=0 \
-    DO_NOT_TRACK=true MLFLOW_DISABLE_TELEMETRY=true DAGSTER_DISABLE_TELEMETRY=1
+    DO_NOT_TRACK=true MLFLOW_DISABLE_TELEMETRY=true DAGSTER_DISABLE_TELEMETRY=1 ORT_DISABLE_TELEMETRY=1
 # A volume takes its owner from the folder it is first mounted on.
 RUN useradd --uid "${CONTAINER_UID}" --no-create-home --shell /usr/sbin/nologin zebra \
     && mkdir -p /project/.zebraops /project/models /project/manifests && chown -R zebra: /project

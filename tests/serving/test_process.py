@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from tests.serving.conftest import MODEL, ROW, Bench, Shelf, make_bench, note_of, until
+from zebra_assets import telemetry
 from zebra_serving.__main__ import main
 
 
@@ -123,3 +124,13 @@ def test_a_spec_that_cannot_be_read_stops_the_start_because_sensitive_columns_wo
     spec.write_text(spec.read_text().replace("sensitive:", "sensitiv:"))
     assert main(["--model", MODEL, "--port", "0", "--project", str(bench.settings.project_dir)]) == 3
     assert "Did you mean 'sensitive'?" in capsys.readouterr().err
+
+
+def test_a_server_keeps_nothing_that_could_report_home(bench: Bench, tmp_path: Path) -> None:
+    # ONNX Runtime, left alone, begins with ~/.cache/Microsoft; where it sees a CI's variables it does not.
+    home = tmp_path / "home"
+    home.mkdir()
+    bench.promote("1")
+    with bench.server(HOME=str(home), XDG_CACHE_HOME="", **dict.fromkeys(telemetry.OFF, "")) as (_, client):
+        assert client.post("/predict", json=ROW).status_code == 200
+    assert not list(home.iterdir())

@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from tests.training.bench import ROLES, Bench, rows
+from zebra_assets import telemetry
 from zebra_assets.adapters.mlflow import MlflowTracker
 from zebra_assets.adapters.model_files import load_model
 from zebra_assets.contracts.model_spec import load_model_spec
@@ -220,7 +221,7 @@ def test_no_secret_of_this_process_reaches_the_script(bench: Bench, quick_script
     assert seen["ZEBRA_MODEL_NAME"] == "nosy" and seen["ZEBRA_RUN_ID"] == trained.run.id
     assert seen["MLFLOW_TRACKING_URI"] == bench.uri and seen["MLFLOW_EXPERIMENT_NAME"] == "tests"
     assert {f"ZEBRA_DATASET_{role}_URI" for role in ("TRAIN", "VALID", "TEST")} <= seen.keys()
-    assert os.environ["PATH"] == seen["PATH"] and seen["DO_NOT_TRACK"] == "true"
+    assert os.environ["PATH"] == seen["PATH"] and telemetry.OFF.items() <= seen.items()
 
 
 def test_a_link_in_the_output_folder_uploads_nothing_of_this_machine(bench: Bench, quick_script: str) -> None:

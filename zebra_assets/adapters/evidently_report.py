@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from zebra_assets import telemetry
 from zebra_assets.adapters import durable
 from zebra_assets.errors import Unavailable, UsageError
 
@@ -72,9 +73,7 @@ def _sampled(table: pa.Table, most: int) -> pa.Table:
 
 def _render(baseline: Path, window: Path, page: Path, share: float) -> None:
     """Runs in the process of its own."""
-    import os
-
-    os.environ["DO_NOT_TRACK"] = "1"  # read when Evidently is imported: nothing is reported to its makers
+    telemetry.off()
 
     import pandas as pd
     from evidently import DataDefinition, Dataset, Report

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import sqlalchemy as sa
 
+from zebra_assets import telemetry
 from zebra_assets.errors import Unavailable
 
 T = TypeVar("T")
@@ -97,8 +98,7 @@ def probe(uri: str) -> bool:
 
 def quiet() -> None:
     """Switch MLflow's telemetry and progress bars off, before its first import."""
-    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    os.environ["DO_NOT_TRACK"] = "true"
+    telemetry.off()
     os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
 
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from zebra_assets import telemetry
 from zebra_assets.cli.verb import Call, Name, verb
 
 if TYPE_CHECKING:
     from zebra_assets.cli.services import Service, Services
 
-QUIET = {"DAGSTER_DISABLE_TELEMETRY": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
 PORT = click.IntRange(1, 65535)
 
 
@@ -104,7 +104,7 @@ def serve(call: Call, models: tuple[str, ...], every: bool, alias: str, host: st
     argv = server.command(settings.project_dir, chosen, alias=alias, host=host, port=port)
     sys.stdout.flush()
     # The server takes this process's place: one pid to watch, and signals reach it directly.
-    os.execve(argv[0], argv, server.environment({**os.environ, **QUIET, "ZEBRA_PROFILE": settings.profile}))  # noqa: S606  argv list, no shell
+    os.execve(argv[0], argv, server.environment({**os.environ, **telemetry.OFF, "ZEBRA_PROFILE": settings.profile}))  # noqa: S606  argv list, no shell
 
 
 def initialise(call: Call) -> str:
@@ -132,7 +132,7 @@ def initialise(call: Call) -> str:
 def _environment(call: Call) -> dict[str, str]:
     settings = call.settings
     return {
-        **QUIET,
+        **telemetry.OFF,
         "DAGSTER_HOME": str(settings.instance_home),
         "ZEBRA_PROJECT_DIR": str(settings.project_dir),
         "ZEBRA_PROFILE": settings.profile,
@@ -180,7 +180,8 @@ def _lite(call: Call, model: str | None, dagster_port: int, mlflow_port: int, se
         # The same database everybody else opens directly: the server is for people's eyes, nothing waits for it.
         argv = [python, "-m", "mlflow", "server", "--backend-store-uri", settings.tracking, "--default-artifact-root", settings.artifacts]
         argv += ["--artifacts-destination", settings.artifacts, "--host", "127.0.0.1", "--port", str(mlflow_port), "--workers", "1"]
-        wanted.append(Service("mlflow", argv, mlflow_port, f"{url}/health", url, {**QUIET, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}))
+        env = {**telemetry.OFF, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        wanted.append(Service("mlflow", argv, mlflow_port, f"{url}/health", url, env))
     url = f"http://127.0.0.1:{dagster_port}"
     workspace = settings.project_dir / "workspace.yaml"
     where = ["-w", str(workspace)] if workspace.exists() else ["-m", "zebra_assets.defs.definitions"]

@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 
+from zebra_assets import telemetry
 from zebra_assets.contracts.manifest import Manifest
 from zebra_assets.contracts.promotion import Promotion
 from zebra_assets.contracts.verdicts import DriftReport, GateDecision
@@ -60,7 +61,7 @@ class Demo:
             "ZEBRA_SENSOR_INTERVAL_S": "3",  # 30 by default; a demo is watched
             "ZEBRA_WATCH_SOURCES": "false",  # fresh rows wait at the source until drift asks for them
             "ZEBRA_ACTOR": "demo",
-            "DAGSTER_DISABLE_TELEMETRY": "1",
+            **telemetry.OFF,
         }
 
     def first_version(self, stack: ExitStack, *, dagster: bool) -> None:

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import yaml
 
+from zebra_assets import telemetry
 from zebra_assets.contracts.manifest import Manifest
 from zebra_assets.contracts.model_spec import ModelSpec
 from zebra_assets.contracts.names import safe_join
@@ -145,8 +146,7 @@ def _environment(values: dict[str, Any], config: Path) -> dict[str, str]:
         "MLFLOW_TRACKING_URI": tracking["uri"],
         "MLFLOW_EXPERIMENT_NAME": tracking["experiment"],
         "MLFLOW_RUN_ID": tracking["run_id"],
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "DO_NOT_TRACK": "true",
+        **telemetry.OFF,
         "PYTHONHASHSEED": str(values["seed"]),
     }
     return env | {f"ZEBRA_DATASET_{role.upper()}_URI": one["uri"] for role, one in values["datasets"].items()}

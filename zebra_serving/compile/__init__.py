@@ -6,3 +6,7 @@
 `recipe` and `form` are what both sides share. The child is `python -m zebra_serving.compile`, so that a server whose model
 has compiled never imports scikit-learn, pandas or mlflow (119 MB resident instead of 281 for the plain form).
 """
+
+from zebra_assets import telemetry
+
+telemetry.off()  # ONNX Runtime reads it when it is imported, which nothing outside this package does

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from zebra_assets import telemetry
 from zebra_assets.adapters.model_files import Predictions, columns_of
 from zebra_assets.adapters.own_code import wire
 from zebra_assets.contracts.model_folder import ModelFeature, ModelFolder
@@ -35,8 +36,7 @@ OPEN_S, ANSWER_S = 120.0, 30.0
 _KEPT = ("PATH", "LANG", "LC_ALL", "TZ", "PYTHONPATH", "LD_LIBRARY_PATH", "OMP_NUM_THREADS")
 _SAID = {
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "true",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "DO_NOT_TRACK": "true",
+    **telemetry.OFF,
     "PYTHONDONTWRITEBYTECODE": "1",  # into the verified folder
 }
 # Linux kills a child with the thread that started it, so all are started by one that stays.

@@ -39,10 +39,11 @@ class AliasWatch:
     def __init__(self, registry: Source, current: Callable[[], Served | None], metrics: Metrics, *, interval_s: float) -> None:
         self.drift: AliasDrift | None = None
         self.unknown: str | None = "not looked yet"
-        self._registry, self._current, self._metrics, self._interval_s = registry, current, metrics, interval_s
+        self._registry, self._current, self._interval_s = registry, current, interval_s
         self._suspected: tuple[str | None, str] | None = None
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
+        metrics.alias_drift.set_function(lambda: float(self.drift is not None))
 
     def start(self) -> None:
         """Begin to look, also after `stop`."""
@@ -76,7 +77,6 @@ class AliasWatch:
             self.drift = AliasDrift(named, head.version, now(), fix)
             log.warning("MLflow's alias %s names version %s, the ledger %s", head.alias, named, head.version)
         self._suspected = difference
-        self._metrics.alias_drift.set(self.drift is not None)
 
     def _run(self, ended: threading.Event) -> None:
         while not ended.wait(self._interval_s):

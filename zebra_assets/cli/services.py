@@ -29,6 +29,15 @@ class Service:
     url: str
     """URL for people."""
     env: Mapping[str, str] = field(default_factory=dict)
+    others: tuple[int, ...] = ()
+    """Ports that it takes besides; they move with ``port``."""
+    command: str = "mlops up --lite"
+    """What starts it, for a fix to name."""
+
+    def in_the_way(self, port: int) -> int | None:
+        """The first port that is taken of those it would need on ``port``; None where all are free."""
+        needed = (port, *(other - self.port + port for other in self.others))
+        return next((p for p in needed if p > ports.LAST or ports.taken(p)), None)
 
 
 @dataclass(frozen=True)
@@ -60,7 +69,7 @@ class Services:
         return alive
 
     def missing(self, wanted: list[Service]) -> list[Service]:
-        """Those that do not run yet, each with its port free.
+        """Those that do not run yet, each with its ports free.
 
         Raises:
             Conflict: a port is taken.
@@ -68,11 +77,12 @@ class Services:
         running = self.running()
         missing = [s for s in wanted if s.name not in running]
         for service in missing:
-            if ports.taken(service.port):
-                found = ports.holder(service.port)
+            if taken := service.in_the_way(service.port):
+                found = ports.holder(taken)
+                free = next((p for p in range(service.port + 1, ports.LAST) if not service.in_the_way(p)), service.port)
                 raise Conflict(
-                    f"Port {service.port}, which {service.name} needs, is taken{ports.describe(service.port)}. Nothing was started.",
-                    fix=f"mlops up --lite --{service.name}-port {service.port + 1}" + (f", or stop it: kill {found[0]}" if found else ""),
+                    f"Port {taken}, which {service.name} needs, is taken{ports.describe(taken)}. Nothing was started.",
+                    fix=f"{service.command} --{service.name}-port {free}" + (f", or stop it: kill {found[0]}" if found else ""),
                 )
         return missing
 
@@ -134,7 +144,7 @@ class Services:
                 name = next(iter(waiting))
                 said = f"{', '.join(waiting)} did not answer within {timeout_s:.0f} s:\n{self._tail(name)}"
                 log = self.logs / f"{name}.log"
-                raise Unavailable(said, fix=f"less {log}, or wait longer: mlops up --lite --timeout {timeout_s * 2:.0f}")
+                raise Unavailable(said, fix=f"less {log}, or wait longer: {waiting[name].command} --timeout {timeout_s * 2:.0f}")
             time.sleep(0.2 if waiting else 0)
 
     def _tail(self, name: str) -> str:

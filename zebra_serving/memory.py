@@ -134,17 +134,20 @@ class Memory:
             return False
         count = len(rows)
         part = self._budget.take(count, LUMP) if len(self._full) < MAX_FULL else 0
-        if part < count:
-            step = slice(random.randrange(count // part), None, count // part) if part else slice(0)  # noqa: S311 - a sample
+        if 0 < part < count:
+            step = slice(random.randrange(count // part), None, count // part)  # noqa: S311 - a sample
             rows, scored = rows.part(step), scored.part(step)
         with self._lock:
             waiting = self._now
             if waiting is None or waiting.served is not served:
                 self._turn()
                 waiting = self._now = _Waiting(served)
+            if not part:
+                waiting.passed_over += count
+                return False
             if not isinstance(rows, Columns):
                 waiting.values += rows.values
-            elif len(rows):
+            else:
                 # A copy, even of all: the columns' own memory may be the request's whole body.
                 waiting.blocks.append(rows.part(slice(None)) if part == count else rows)
             waiting.labels += scored.labels

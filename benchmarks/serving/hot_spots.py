@@ -6,60 +6,85 @@ A sample belongs to the innermost frame that is our own or a library's; what tha
 import subprocess
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.serving.bodies import JSON
+from benchmarks.serving.bodies import ARROW, JSON, arrow, native
 from benchmarks.serving.contestants import LIMIT, OURS, servers
-from benchmarks.serving.process import free_port, running
+from benchmarks.serving.process import Running, free_port, running
 from benchmarks.serving.stage import Staged
 from benchmarks.serving.venvs import installed
 from benchmarks.serving.window import ask
 
-CONNECTIONS, RATE = 16, 400
+RATE = 400
 # Threads that wait for work, which py-spy takes for busy.
 IDLE = frozenset({"_worker"})
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What is asked over and over."""
+
+    said: str
+    body: bytes
+    kind: str
+    connections: int
+
+
 def page(project: Path, models: dict[str, Staged], seconds: float = 8.0) -> str:
-    """A table for each model, as Markdown."""
-    lines = ["# Where a request's CPU goes", "", f"`make bench-serving ARGS=--profile`. {CONNECTIONS} connections, one row a request.", ""]
+    """A table for each model and kind of request, as Markdown."""
+    lines = ["# Where a request's CPU goes", "", "`make bench-serving ARGS=--profile`.", ""]
     for model in models.values():
-        whole, parts = _sampled(project, model, seconds)
-        least = _cost(project, model, LIMIT, seconds / 2)
-        lines += [
-            f"## {model.name}: {whole:.0f} us a request; a constant answer costs {least:.0f}",
-            "",
-            "| where | us | share |",
-            "|---|---|---|",
-        ]
-        lines += [f"| {where} | {share * whole:.1f} | {share:.1%} |" for where, share in parts if share >= 0.005]
-        lines.append("")
+        for asked in _asked(model):
+            whole, parts = _sampled(project, model, asked, seconds)
+            least = _cost(project, model, LIMIT, asked, seconds / 2)
+            lines += [
+                f"## {model.name}, {asked.said}: {whole:.0f} us a request; a constant answer costs {least:.0f}",
+                "",
+                "| where | us | share |",
+                "|---|---|---|",
+            ]
+            lines += [f"| {where} | {share * whole:.1f} | {share:.1%} |" for where, share in parts if share >= 0.005]
+            lines.append("")
     return "\n".join(lines)
 
 
-def _cost(project: Path, model: Staged, name: str, seconds: float) -> float:
-    """Microseconds of CPU a request, unobserved."""
+def _asked(model: Staged) -> list[Asked]:
+    return [
+        Asked("one row, 16 connections", native(model.rows[:1]), JSON, 16),
+        Asked("1,000 rows as JSON, 1 connection", native(model.records(1000)), JSON, 1),
+        Asked("1,000 rows as Arrow, 1 connection", arrow(model.records(1000)), ARROW, 1),
+    ]
+
+
+@contextmanager
+def _running(project: Path, model: Staged, name: str, asked: Asked) -> Iterator[tuple[Running, Path]]:
+    """The server, warm, and the file with what it is asked."""
     [server] = servers(project, model, free_port, {name})
-    body = project.parent / "profile.json"
-    body.write_bytes(server.body(model.rows[:1]))
-    with running(server, body.read_bytes(), project.parent / "profile.log") as at:
-        ask(at, body, JSON, CONNECTIONS, 2.0)
-        return 1e6 / float(ask(at, body, JSON, CONNECTIONS, seconds)["per_core_s"])
+    body = project.parent / "profile.body"
+    body.write_bytes(asked.body)
+    with running(server, native(model.rows[:1]), project.parent / "profile.log") as at:
+        ask(at, body, asked.kind, asked.connections, 2.0)
+        yield at, body
 
 
-def _sampled(project: Path, model: Staged, seconds: float) -> tuple[float, list[tuple[str, float]]]:
+def _cost(project: Path, model: Staged, name: str, asked: Asked, seconds: float) -> float:
+    """Microseconds of CPU a request, unobserved."""
+    with _running(project, model, name, asked) as (at, body):
+        return 1e6 / float(ask(at, body, asked.kind, asked.connections, seconds)["per_core_s"])
+
+
+def _sampled(project: Path, model: Staged, asked: Asked, seconds: float) -> tuple[float, list[tuple[str, float]]]:
     """Microseconds of CPU a request, and the share of each place, largest first."""
-    whole = _cost(project, model, OURS, seconds)
-    [server] = servers(project, model, free_port, {OURS})
-    body = project.parent / "profile.json"
-    body.write_bytes(server.body(model.rows[:1]))
+    whole = _cost(project, model, OURS, asked, seconds)
     spy = installed("tools").with_name("py-spy")
-    with tempfile.TemporaryDirectory() as folder, running(server, body.read_bytes(), project.parent / "profile.log") as at:
-        ask(at, body, JSON, CONNECTIONS, 2.0)
+    with tempfile.TemporaryDirectory() as folder, _running(project, model, OURS, asked) as (at, body):
         stacks = Path(folder) / "stacks"
         command = [str(spy), "record", "--pid", str(at.root.pid), "--format", "raw", "--rate", str(RATE), "--duration", str(int(seconds))]
         with subprocess.Popen([*command, "--output", str(stacks)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as spying:
-            ask(at, body, JSON, CONNECTIONS, seconds + 1)
+            ask(at, body, asked.kind, asked.connections, seconds + 1)
             _, said = spying.communicate(timeout=60)
         if not stacks.exists():
             raise SystemExit(f"py-spy gave nothing:\n{said}")

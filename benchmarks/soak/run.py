@@ -16,8 +16,8 @@ A change of version each second, five times what 500 in 45 minutes ask for: each
 shape changes with them. At 11.2 a minute memory stood on three levels, 0.1 and 0.2 MB apart, for 15 to 20 minutes each, which a slope
 over 45 minutes cannot tell from a leak.
 
-Writes benchmarks/results/soak.{json,md,png} when it runs 45 minutes or more, below .zebraops/bench-soak/ otherwise; exits 1 when a
-claim does not hold.
+Writes benchmarks/results/soak.{json,md,png} when it runs 45 minutes or more, below .zebraops/bench-soak/ otherwise, where the server's
+log is too; exits 1 when a claim does not hold.
 """
 
 import argparse
@@ -248,7 +248,9 @@ def _plot(found: Soak, path: Path) -> None:
             axis.plot([one["minute"] for one in found.samples], [one[name] for one in found.samples], lw=1.2)
         axis.axvspan(0, found.warm_up, color="0.93")
         axis.set_ylabel(label)
-        axis.set_ylim(bottom=0)
+        # From 0 a step of 0.1 MB in 120 would not show.
+        steady = [one[name] for one in found.samples if one["minute"] > found.warm_up for name in names]
+        axis.set_ylim(*((min(steady) - 0.5, max(steady) + 0.5) if "rss_mb" in names else (0, None)))
     axes[-1].set_xlabel(f"minutes; {found.requests:,} requests, {found.swaps} swaps, warm-up in grey")
     figure.tight_layout()
     figure.savefig(path, dpi=110)
@@ -256,11 +258,12 @@ def _plot(found: Soak, path: Path) -> None:
 
 def main() -> int:
     options = arguments()
-    folder = ROOT / "benchmarks" / "results" if options.minutes >= FULL_MINUTES else ROOT / ".zebraops" / "bench-soak"
-    folder.mkdir(parents=True, exist_ok=True)
+    home = ROOT / ".zebraops" / "bench-soak"
+    home.mkdir(parents=True, exist_ok=True)
+    folder = ROOT / "benchmarks" / "results" if options.minutes >= FULL_MINUTES else home
     with tempfile.TemporaryDirectory(prefix="zebra-soak-") as scratch:
         project = Path(scratch) / "project"
-        found = soak(project, stage(project)[MODEL], options, folder / "soak.log")
+        found = soak(project, stage(project)[MODEL], options, home / "soak.log")
     judge(found)
     print(report(found, folder))
     return 0 if all(found.claims.values()) else 1

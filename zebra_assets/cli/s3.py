@@ -49,11 +49,11 @@ def service(home: Path, port: int, env: dict[str, str]) -> Service:
     folder = home / "s3"
     folder.mkdir(parents=True, exist_ok=True)
     argv = [found, "mini", f"-dir={folder}", f"-bucket={BUCKET}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
-    listens = {"s3": port, **{part: port + 1000 + number for number, part in enumerate(("master", "volume", "filer", "admin"))}}
-    for part, number in listens.items():
-        argv += [f"-{part}.port={number}", f"-{part}.port.grpc={number + GRPC}"]
+    listens = {"s3": port, "master": port + 1000, "volume": port + 1001, "filer": port + 1002, "admin": port + 1003}
+    for part, own in listens.items():
+        argv += [f"-{part}.port={own}", f"-{part}.port.grpc={own + GRPC}"]
     argv += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-admin.ui=false", "-webdav=false", "-master.telemetry=false"]
-    others = (*listens.values(), *(number + GRPC for number in listens.values()))[1:]
+    others = tuple(p for own in listens.values() for p in (own, own + GRPC) if p != port)
     # The gateway is healthy a moment before the bucket is made, last of all; the filer shows a bucket as a folder.
     ready = f"http://127.0.0.1:{listens['filer']}/buckets/{BUCKET}/"
     return Service(NAME, argv, port, ready, f"http://127.0.0.1:{port}", env, others, "mlops up --lite --s3")

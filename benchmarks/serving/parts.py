@@ -1,6 +1,6 @@
 """What a request or a start consists of, each part timed alone, within one process and one thread.
 
-`hot_spots` samples a server under load and sees where one row's microseconds go; this says what its parts would cost with nothing
+`hot_spots` samples a server under load and sees where a request's microseconds go; this says what its parts would cost with nothing
 else going on, so their sum is what no server around them can beat: 1,000 rows in each form, the uncompiled model's steps, and what a
 start imports. Called by `run.py --profile`.
 """

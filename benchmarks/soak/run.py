@@ -13,7 +13,7 @@ most: pages that requests have freed go back to the system at each change of ver
 above all how long ago that was.
 
 A change of version each second, five times what 500 in 45 minutes ask for: each leaves something if it leaves anything, and the heap's
-shape changes with them. At 11.2 a minute memory stood on three levels, 0.1 and 0.2 MB apart, for 15 to 20 minutes each, which a slope
+shape changes with them. At 11.2 a minute memory stood on three levels, 0.04 and 0.2 MB apart, for 15 to 20 minutes each, which a slope
 over 45 minutes cannot tell from a leak.
 
 Writes benchmarks/results/soak.{json,md,png} when it runs 45 minutes or more, below .zebraops/bench-soak/ otherwise, where the server's

@@ -73,11 +73,11 @@ def test_wrong_cells_are_counted_exactly_and_quickly(bench: Bench) -> None:
     lines = [f"p{i:05d},{'v' if i else ''}{i},{'soon' if i % 2 else '2026-01-01'}" for i in range(rows)]
     lines[1] = "p00001,99999999999999999999,2026-02-30"
     bench.put("a.csv", "\n".join(["id,visits,born", *lines]).encode())
-    began = time.monotonic()
+    began = time.process_time()
     said = refused(bench, DataInvalid, columns=wanted, label=None)
     assert "'visits' is declared int64, but 59,999 of 60,000 rows are not: row 2 '99999999999999999999', row 3 'v2'" in said
     assert "'born' is declared date, but 30,000 of 60,000 rows are not: row 2 '2026-02-30', row 4 'soon'" in said
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
 
 
 def test_a_count_that_was_cut_short_says_so(bench: Bench) -> None:

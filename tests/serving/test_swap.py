@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,12 +87,16 @@ def test_a_bad_candidate_leaves_the_old_version_serving_and_says_why(bench: Benc
 
 def test_a_bad_candidate_is_tried_again_but_not_at_every_poll(bench: Bench) -> None:
     bench.promote("4")
-    app = bench.app()
+    app = replace(bench, settings=bench.settings.model_copy(update={"reload_interval_s": 15.0})).app()
     for _ in range(20):
         app.loader.poll()
-    assert app.loader.standing.failure is not None and app.loader.standing.failure.attempts == 1
-    until(lambda: app.loader.poll() or app.loader.standing.failure.attempts >= 2)  # type: ignore[union-attr, func-returns-value]
-    assert app.loader.standing.failure.retry_at - time.monotonic() > 0.1
+    first = app.loader.standing.failure
+    assert first is not None and first.attempts == 1 and first.retry_at > time.monotonic() + 15
+    app.loader.standing = replace(app.loader.standing, failure=replace(first, retry_at=0.0))
+    for _ in range(20):
+        app.loader.poll()
+    again = app.loader.standing.failure
+    assert again is not None and again.attempts == 2 and again.retry_at > first.retry_at + 15
 
 
 def test_opening_a_version_leaves_nothing_to_the_garbage_collector(bench: Bench) -> None:
@@ -144,10 +149,8 @@ def test_a_rollback_needs_no_loading(bench: Bench) -> None:
     first = app.loader.previous
     assert first is not None
     bench.promote("1")
-    began = time.perf_counter()
     app.loader.poll()
     assert served(app) == "1" and app.loader.current.model is first.model  # type: ignore[union-attr]
-    assert time.perf_counter() - began < 0.2
     assert app.loader.current.promotion.seq == 3  # type: ignore[union-attr]
 
 

@@ -120,7 +120,7 @@ def test_an_unreachable_database_is_named_without_its_password() -> None:
         state.engine("postgresql://zebra:hunter2@127.0.0.1:9/state")
     assert "hunter2" not in str(caught.value)
     assert "127.0.0.1:9" in str(caught.value) and "pg_isready" in str(caught.value.fix)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
 
 
 @pytest.mark.parametrize(

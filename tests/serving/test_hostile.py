@@ -61,7 +61,7 @@ def test_a_hostile_folder_is_refused_where_it_would_be_registered_and_evaluated(
     began = time.monotonic()
     with pytest.raises(Refused) as refused:
         load_model(folder, digest_of(folder))
-    assert refused.value.fix and not canary.exists() and time.monotonic() - began < 5
+    assert refused.value.fix and not canary.exists() and time.monotonic() - began < 30
 
 
 class Strangers:

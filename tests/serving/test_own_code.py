@@ -216,7 +216,7 @@ def _load_pyfunc(path):
         began = time.monotonic()
         with pytest.raises(OwnCodeFailed):
             model.predict(pa.Table.from_pylist([{**ROW, "tenure": 100 + mood}]))
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30  # one of them sleeps for 60
         assert ask(model) == "Yes"
     model.predict(pa.Table.from_pylist([OLD]))
     with pytest.raises(OwnCodeFailed):

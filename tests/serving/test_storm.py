@@ -82,17 +82,15 @@ def test_hot_swaps_under_load_fail_no_request_and_mix_no_versions(bench: Bench, 
     assert seconds is None or took <= seconds, f"{swaps} swaps took {took:.1f} s with {asked.versions.total()} requests between"
 
 
-def test_a_rollback_answers_within_the_time_of_a_poll(bench: Bench) -> None:
+def test_a_rollback_fetches_checks_and_loads_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.promote("1")
     with bench.client("1") as client:
         bench.promote("2")
         until(lambda: client.get("/model").json()["version"] == "2")
         assert client.get("/model").json()["previous_version"] == "1"
+        monkeypatch.delattr("zebra_serving.staging.Staging.prepare")
         bench.promote("1")
-        began = time.perf_counter()
         until(lambda: client.post("/predict", json=ROW).json()["version"] == "1")
-        took = time.perf_counter() - began
-    assert took < 0.5, f"{took * 1e3:.0f} ms, of which up to 50 are the ledger's interval"
 
 
 def test_what_is_under_way_when_versions_change_ends_with_the_version_it_began_with(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -220,7 +220,7 @@ def test_other_bytes_than_the_ledgers_are_not_opened_and_nothing_stays_behind(sh
 
 def test_a_helper_that_hangs_is_killed_when_its_seconds_are_over(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     before = psutil.Process().children()
-    helper = Helper(shelf.compiled, 0.2, 2 << 30)
+    helper = Helper(shelf.compiled, 5.0, 2 << 30)
     try:
         told = asyncio.run(helper.explain(shelf.folders["1"], shelf.digests["1"], [ROW], 60))
         [process] = set(psutil.Process().children()) - set(before)

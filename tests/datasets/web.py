@@ -32,7 +32,7 @@ class Web:
 
     def source(self, path: str, **parameters: Any) -> dict[str, Any]:
         """A recipe's source; the deployment must still allow the place."""
-        quick = {"allow_private": [self.place], "backoff_s": 0.001, "timeout_s": 0.3, "max_seconds": 5}
+        quick = {"allow_private": [self.place], "backoff_s": 0.001, "timeout_s": 3, "max_seconds": 30}
         return {"connector": "http", "url": self.url(path), "parameters": quick | parameters}
 
 

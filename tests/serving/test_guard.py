@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -31,6 +32,7 @@ from zebra_assets.errors import Refused, UsageError
 from zebra_assets.governance.tokens import mint
 from zebra_assets.settings import Settings
 from zebra_serving.access.identities import GUESSES, LOOK_S, Identities
+from zebra_serving.access.oidc import KEEP_S, RETRY_S, STALE_S
 from zebra_serving.access.rates import MOST, Rates, network_of
 from zebra_serving.access.scopes import KNOWN, OPEN, OPERATE, PREDICT, READ, ROUTES, Scopes
 from zebra_serving.app import App
@@ -325,8 +327,9 @@ def test_an_issuers_keys_are_fetched_seldom_and_outlive_its_absence(
 ) -> None:
     key, path = issuer
     bench.promote("1")
-    monkeypatch.setattr("zebra_serving.access.oidc.KEEP_S", 0.2)
-    monkeypatch.setattr("zebra_serving.access.oidc.RETRY_S", 0.1)
+    seconds = [1000.0]
+    for where in ("zebra_serving.access.oidc", "jwt.jwk_set_cache", "jwt.api_jwk"):
+        monkeypatch.setattr(f"{where}.time", SimpleNamespace(monotonic=lambda: seconds[0]))
     claims = {"iss": "https://id.example", "aud": "zebra-churn", "exp": int(time.time()) + 600, "scope": "zebra:predict"}
     names, asked = itertools.count(), list[str]()
 
@@ -339,14 +342,17 @@ def test_an_issuers_keys_are_fetched_seldom_and_outlive_its_absence(
     with oidc(bench, f"http://127.0.0.1:{port}/keys").client("1") as client:
         lost = answer()
         assert (lost.status_code, lost.headers["retry-after"], "issuer's keys" in lost.json()["error"]) == (503, "1", True)
-        time.sleep(0.2)
         with publishing(path, asked, port):
+            assert answer().status_code == 503 and asked == []  # which was away a moment ago
+            seconds[0] += RETRY_S
             assert [answer().status_code for _ in range(5)] == [200] * 5
             fetched = len(asked)
             assert [answer("k9").status_code for _ in range(8)] == [401] * 8  # forged names do not make us knock at the issuer's door
             assert fetched <= 2 and len(asked) <= fetched + 2
-        time.sleep(0.3)
+        seconds[0] += KEEP_S + 1
         assert [answer().status_code for _ in range(3)] == [200] * 3 and answer("k9").status_code == 401
+        seconds[0] += STALE_S
+        assert answer().status_code == 503
 
 
 @pytest.mark.parametrize(

@@ -194,7 +194,7 @@ def _load_pyfunc(path):
 def test_code_that_dies_hangs_or_talks_nonsense_fails_alone_and_is_started_anew(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process, "ANSWER_S", 1.0)
+    monkeypatch.setattr(process, "ANSWER_S", 4.0)
     moods = """
 import os, time
 class Model:

@@ -61,7 +61,7 @@ lock: setup ## resolve requirements.lock and the images' subsets of it anew (ARG
 	@$(COMPILE) pyproject.toml $(IMAGE) --extra serving -o infra/docker/serving.lock
 	@$(COMPILE) pyproject.toml $(IMAGE) --extra assets --extra monitoring --extra examples -o infra/docker/platform.lock
 
-bench-%: setup ## run a benchmark: bench-cli-help, bench-ingest, bench-serving, bench-soak, bench-train-overhead
+bench-%: setup ## run a benchmark: bench-capture, bench-cli-help, bench-ingest, bench-serving, bench-soak, bench-train-overhead, bench-verdict
 	@$(BIN)/python benchmarks/$(subst -,_,$*)/run.py $(ARGS)
 
 clean: ## remove caches; keeps .venv and everything that runs have made

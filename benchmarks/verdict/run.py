@@ -141,10 +141,7 @@ def main() -> int:
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "verdict.md").write_text(page(found, checked, given.rows, given.replays))
     plot(found, given.rows, given.replays, RESULTS / "verdict.png")
-    kept = [{k: v for k, v in one.items() if k != "decided_at"} for one in found]
-    (RESULTS / "verdict.json").write_text(
-        json.dumps({"alpha": ALPHA, "replays": given.replays, "rows": given.rows, "found": kept, "claims": checked}, indent=1) + "\n"
-    )
+    (RESULTS / "verdict.json").write_text(json.dumps(checked, indent=1) + "\n")
     print(f"{sum(c['holds'] for c in checked)} of {len(checked)} claims hold; median of medians "
           f"{np.median([o['labels_median'] or math.nan for o in found if o['candidate'] != 'the same']):,.0f} labels")  # fmt: skip
     return 0 if all(c["holds"] for c in checked) else 1

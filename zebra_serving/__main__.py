@@ -107,7 +107,7 @@ def _run(
     # 0.7 s of imports: after the checks, so that a mistyped command is told so at once.
     import uvicorn
 
-    from zebra_serving.access.connections import MOST, Connection
+    from zebra_serving.access.connections import Connection
     from zebra_serving.app import create_app
     from zebra_serving.served import Served
 
@@ -125,7 +125,7 @@ def _run(
     _log_to_stderr()
     config = uvicorn.Config(
         app, loop="uvloop", http=Connection, ws="none", log_config=None, access_log=False, server_header=False,
-        timeout_graceful_shutdown=GRACE_S, limit_concurrency=MOST,
+        timeout_graceful_shutdown=GRACE_S,
         proxy_headers=False,  # whoever can reach a loopback server could say any address, and slip through the rate of another
     )  # fmt: skip
     for number in (signal.SIGINT, signal.SIGTERM):

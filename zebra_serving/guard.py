@@ -14,10 +14,11 @@ from typing import Any
 from zebra_assets.adapters.token_file import TokenFile
 from zebra_assets.errors import Refused
 from zebra_assets.settings import Settings
+from zebra_serving.access.connections import CROWDED
 from zebra_serving.access.identities import ANYBODY, Identities, Identity
 from zebra_serving.access.rates import Rates, network_of
 from zebra_serving.access.scopes import OPEN, Scopes
-from zebra_serving.problems import Encoded, Forbidden, HeadTooLarge, RateLimited, UntrustedHost
+from zebra_serving.problems import Crowded, Encoded, Forbidden, HeadTooLarge, RateLimited, UntrustedHost
 
 log = logging.getLogger(__name__)
 
@@ -95,8 +96,10 @@ class Guard:
             moment: `time.perf_counter()` of the request.
 
         Raises:
-            UntrustedHost, HeadTooLarge, Encoded.
+            Crowded, UntrustedHost, HeadTooLarge, Encoded.
         """
+        if CROWDED in scope and scope["path"] != "/health":  # a probe that failed now would have a busy server restarted
+            raise Crowded("All connections are taken.", fix="ask again in a second, keep connections open, or start more workers")
         if self._hosts is not None and headers.get(b"host") not in self._seen:
             self._check_host(headers.get(b"host", b""))
         if len(scope["headers"]) > MAX_HEADERS:

@@ -171,6 +171,12 @@ class Overloaded(Problem):
     retry_after_s = 1
 
 
+class Crowded(Overloaded):
+    """More connections than the server holds; this one is given up, so that there is room for the next."""
+
+    headers: ClassVar[dict[str, str]] = {"connection": "close"}
+
+
 class ModelFailed(Problem):
     """The model itself broke on rows that fit its columns."""
 

@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.serving.conftest import ROW, Shelf, make_bench
-from zebra_serving.access.connections import HEAD_S
+from tests.serving.conftest import ROW, Shelf, make_bench, until
+from zebra_serving.access.connections import HEAD_S, MOST
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +53,23 @@ def test_clients_that_dribble_are_sent_away_while_others_are_answered(client: ht
         line.close()
     assert HEAD_S - 1 < time.monotonic() - began < HEAD_S + 6
     assert client.post("/predict", json=ROW).status_code == 200
+
+
+def test_beyond_the_last_connection_a_request_is_refused_in_words_and_health_goes_on(client: httpx.Client) -> None:
+    assert client.post("/predict", json=ROW).status_code == 200
+    held = [dial(client) for _ in range(MOST)]
+    try:
+        with httpx.Client(base_url=client.base_url) as late:
+            assert late.get("/health").status_code == 200
+            said = late.post("/predict", json=ROW, headers={"x-request-id": "late-1"})
+            assert (said.status_code, said.headers["retry-after"], said.headers["connection"]) == (503, "1", "close")
+            assert said.json()["request_id"] == said.headers["x-request-id"] == "late-1"
+            assert "connections" in said.json()["error"]
+    finally:
+        for line in held:
+            line.close()
+    until(lambda: client.post("/predict", json=ROW).status_code == 200)
+    assert 'zebra_requests_total{route="/predict",status="503"}' in client.get("/metrics").text
 
 
 def test_requests_in_one_packet_and_in_many_are_answered_alike(client: httpx.Client) -> None:

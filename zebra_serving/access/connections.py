@@ -13,8 +13,10 @@ from uvicorn.server import ServerState
 HEAD_BYTES = 64 * 1024
 HEAD_S, REST_S, BODY_S = 10.0, 30.0, 300.0
 LOOK_S = 1.0
-# Connections and requests at once; more are answered 503. Below the 1,024 files that a process may open by default.
+# Connections and requests at once; what more of them ask is refused. Below the 1,024 files that a process may open by default.
 MOST = 900
+# Set in the scope of a request that came beyond that. `app` refuses it: in JSON, counted and logged like every other.
+CROWDED = "zebra.crowded"
 
 _SLOW = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 _LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
@@ -51,6 +53,8 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._head = False
+        if len(self.connections) > MOST or len(self.tasks) > MOST:
+            self.scope[CROWDED] = True  # type: ignore[literal-required]
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 # Ids of our own: a process's random half and a count. Random throughout, each would cost 7 us for asking the kernel.
 _PROCESS, _count = secrets.token_hex(4), itertools.count()
+_INFER = "/v2/infer"  # predictions apart from V2's other answers: /v2/health/ready is 503 by design while nothing is loaded
 _ROUTES = frozenset({"/", "/health", "/ready", "/model", "/models", "/models/", "/metrics", "/openapi.json"})
 
 
@@ -144,7 +145,8 @@ class App:
 
     def _route(self, path: str) -> str:
         """A path as figures name it: never what a client made up."""
-        return self._routes.get(path) or self._routes.get(_first(path), "other")
+        found = self._routes.get(path) or self._routes.get(_first(path), "other")
+        return _INFER if found == "/v2" and path.endswith("/infer") else found
 
 
 def _first(path: str) -> str:

@@ -13,16 +13,20 @@ import urllib.request
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
+from prometheus_client import CollectorRegistry, generate_latest
 
 from tests.infra import REPO
 from zebra_assets.adapters.prometheus import drift_metrics_text
+from zebra_assets.contracts.arm import ArmTally
 from zebra_assets.contracts.promotion import Promotion
 from zebra_assets.contracts.verdicts import ColumnDrift, DriftReport
 from zebra_serving.metrics import Metrics
+from zebra_serving.routing.figures import RouteFigures
 
 PROMETHEUS = REPO / "infra/prometheus"
 PROVISIONING = REPO / "infra/grafana/provisioning"
@@ -53,7 +57,16 @@ def _exposition() -> str:
     column = ColumnDrift(column="tenure", kind="numeric", score=0.4, threshold=0.2, drifted=True, psi=0.4, js=0.2)
     report = {"id": "r", "window_start": None, "window_end": None, "rows": 500, "state": "drifted", "score": 1.0, "columns": [column]}
     drift = DriftReport.model_validate({**one, **report, "recommendation": "retrain", "reason": "", "created_at": now})
-    return served.page()[0].decode() + drift_metrics_text(drift)
+    return served.page()[0].decode() + _routed() + drift_metrics_text(drift)
+
+
+def _routed() -> str:
+    """What a server exports whose route has a candidate with a shadow."""
+    about: dict[str, Any] = {"model": "churn", "alias": "prod", "route": 1, "requests": 90, "errors": 1}
+    arms = [ArmTally(id=f"churn-prod-1-{name}", name=name, version=version, **about) for name, version in (("champion", "2"), ("new", "3"))]
+    registry = CollectorRegistry()
+    registry.register(RouteFigures(SimpleNamespace(tallies=lambda: arms, rollbacks={}, plan=None)))  # type: ignore[arg-type]
+    return generate_latest(registry).decode()
 
 
 def _board(path: Path) -> dict[str, Any]:

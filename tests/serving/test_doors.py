@@ -270,7 +270,7 @@ def test_every_door_is_guarded_counted_and_captured(bench: Bench) -> None:
         page = client.get("/metrics").text
         paths = set(client.get("/openapi.json").json()["paths"])
     assert bench.events.count(MODEL) == 7
-    assert 'route="/invocations",status="200"} 1.0' in page and 'route="/v2",status="200"} 1.0' in page
+    assert 'route="/invocations",status="200"} 1.0' in page and 'route="/v2/infer",status="200"} 1.0' in page
     assert {"/invocations", "/ping", "/version", "/v2/models/{model}/infer", "/v2/health/ready", "/predict"} <= paths
 
 

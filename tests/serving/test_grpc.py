@@ -104,7 +104,7 @@ def test_the_six_calls_answer_as_rest_does(bench: Bench) -> None:
         bare = call("ModelInfer", outputs=[{"name": "score"}], model_version="1", **raw(customers))
         assert np.frombuffer(bare.raw_output_contents[0], "<f8").tolist() == scores and not bare.outputs[0].HasField("contents")
         page = client.get("/metrics").text
-        assert 'route="/v2",status="200"' in page
+        assert 'route="/v2/infer",status="200"' in page
         until(lambda: bench.events.count(MODEL) == 21)
 
 

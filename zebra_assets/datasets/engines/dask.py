@@ -60,7 +60,8 @@ class Dask:
                 if self.scheduler is not None:
                     client = library.Client(self.scheduler, timeout=CONNECT_S, set_as_default=False)
                 else:
-                    cluster = library.LocalCluster(n_workers=WORKERS, threads_per_worker=1, host="127.0.0.1", dashboard_address=None)
+                    at = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}  # its web page, too: 8787 may be another Dask's
+                    cluster = library.LocalCluster(n_workers=WORKERS, threads_per_worker=1, **at)
                     client = library.Client(cluster, set_as_default=False)
             except (OSError, TimeoutError) as error:
                 raise Unavailable(

@@ -1,5 +1,6 @@
 """Clients that send too much head, or too little of anything, against a server process: none of them holds it up."""
 
+import json
 import socket
 import time
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ import httpx
 import pytest
 
 from tests.serving.conftest import ROW, Shelf, make_bench, until
-from zebra_serving.access.connections import HEAD_S, MOST
+from zebra_serving.access.connections import HEAD_BYTES, HEAD_S, MOST
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +37,36 @@ def test_a_head_without_end_is_cut_off(client: httpx.Client) -> None:
     assert client.get("/health").status_code == 200
 
 
+def test_trailers_without_end_are_cut_off(client: httpx.Client) -> None:
+    """Of somebody without a token, too: the answer is out before the body ends, and what follows would be kept until it does."""
+    with dial(client) as line:
+        line.sendall(b"POST /predict HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n")
+        sent = 0
+        with pytest.raises(OSError):
+            while sent < 50_000_000:
+                sent += line.send(b"x-more: " + b"a" * 8000 + b"\r\n")
+        assert sent < 5_000_000
+    assert client.get("/health").status_code == 200
+
+
+def test_a_body_in_small_chunks_is_no_trailer(client: httpx.Client) -> None:
+    rows = json.dumps({"rows": [ROW] * 400}).encode()
+    assert len(rows) * 6 > 2 * HEAD_BYTES > len(rows)
+    said = client.post("/predict", content=(rows[at : at + 1] for at in range(len(rows))), headers={"content-type": "application/json"})
+    assert said.status_code == 200 and len(said.json()["predictions"]) == 400
+
+
 def test_clients_that_dribble_are_sent_away_while_others_are_answered(client: httpx.Client) -> None:
     slow = [dial(client) for _ in range(50)]
     for number, line in enumerate(slow):
         if number % 2:
             line.sendall(b"POST /predict HTTP/1.1\r\nhost: localhost\r\nx-")
+    for line in slow[:10:2]:  # a request, and then an empty line, which begins none
+        line.sendall(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        said = b""
+        while b'"alive"' not in said:
+            said += line.recv(1000)
+        line.sendall(b"\r\n")
     began = time.monotonic()
     while time.monotonic() - began < HEAD_S - 3:
         assert client.post("/predict", json=ROW).status_code == 200  # one connection, kept alive, for longer than a head may take

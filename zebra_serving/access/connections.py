@@ -1,7 +1,8 @@
 """uvicorn's HTTP connection with limits on clients that send too much head, or too little of anything.
 
 httptools keeps headers without end and waits for them for ever; so does uvicorn for a body. Here a head may have 64 KiB and take
-10 s, a body may rest for 30 s and take 300 s. Looked at once a second for all connections, so a request pays for no timer.
+10 s, a body may rest for 30 s and take 300 s, and what follows a chunked body (trailers) may have 64 KiB, too. Looked at once a second
+for all connections, so a request pays for no timer.
 """
 
 from typing import Any, ClassVar
@@ -27,7 +28,7 @@ class Connection(HttpToolsProtocol):
 
     _watched: ClassVar[WeakSet[ServerState]] = WeakSet()
     _head = True  # its end has not been seen
-    _head_bytes = 0
+    _idle_bytes = 0  # since the last that were a request's beginning or its body's: of a head, of trailers, of a chunk's name
     _began: float | None = None  # when what is being read began; None while nothing is expected
     _heard = 0.0
 
@@ -40,16 +41,25 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._heard = self.loop.time()
-        if self._head:
-            self._head_bytes += len(data)
+        if self._began is None and (self.cycle is None or self.cycle.response_complete):
+            self._began = self._heard  # an empty line, too, which ends uvicorn's own patience and begins no request
+        self._idle_bytes += len(data)
         super().data_received(data)
         # One chunk holds at most what the socket gave at once; a head that is still open after this much is no head.
-        if self._head and self._head_bytes > HEAD_BYTES:
-            self._end(_LONG)
+        if self._idle_bytes > HEAD_BYTES:
+            self._end(_LONG if self._head else b"")
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._head, self._head_bytes, self._began = True, 0, self._heard
+        self._head, self._idle_bytes, self._began = True, 0, self._heard
+
+    def on_body(self, body: bytes) -> None:
+        self._idle_bytes = 0
+        super().on_body(body)
+
+    def on_chunk_header(self) -> None:
+        """httptools saw how long the next piece of a body is; trailers follow the last one."""
+        self._idle_bytes = 0
 
     def on_headers_complete(self) -> None:
         self._head = False
@@ -58,7 +68,7 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        self._head, self._head_bytes, self._began = True, 0, None
+        self._head, self._idle_bytes, self._began = True, 0, None
         super().on_message_complete()
 
     def _look(self) -> None:

@@ -58,7 +58,7 @@ IMAGE := --python-platform linux --constraint requirements.lock --no-annotate
 
 lock: setup ## resolve requirements.lock and the images' subsets of it anew (ARGS=--upgrade)
 	@$(COMPILE) pyproject.toml --all-extras --universal $(ARGS) -o requirements.lock
-	@$(COMPILE) pyproject.toml $(IMAGE) --extra serving -o infra/docker/serving.lock
+	@$(COMPILE) pyproject.toml $(IMAGE) --extra serving --extra explain -o infra/docker/serving.lock
 	@$(COMPILE) pyproject.toml $(IMAGE) --extra assets --extra monitoring --extra examples -o infra/docker/platform.lock
 
 bench-%: setup ## run a benchmark: bench-capture, bench-cli-help, bench-ingest, bench-serving, bench-soak, bench-train-overhead, bench-verdict

@@ -164,3 +164,9 @@ def test_every_scraped_target_is_a_service_that_listens_there(services: dict[str
             host, port = target.split(":")
             assert inner[host] == port
             assert host in services or host == "localhost"
+
+
+def test_the_process_that_explains_takes_at_most_half_of_its_container(services: dict[str, Any]) -> None:
+    serving = services["serving"]
+    whole = int(serving["deploy"]["resources"]["limits"]["memory"].removesuffix("g")) << 30
+    assert 2 * int(serving["environment"]["ZEBRA_SERVING_EXPLAIN_MEMORY_BYTES"]) <= whole

@@ -44,7 +44,7 @@ def test_an_image_gets_the_versions_that_are_tested(path: Path) -> None:
 
 def test_the_server_image_holds_no_corridor_and_no_station() -> None:
     assert not {"dagster", "evidently", "papermill", "mlflow"} & set(pins(IMAGES[0]))
-    assert {"fastapi", "uvicorn", "mlflow-skinny", "scikit-learn", "psycopg2-binary"} <= set(pins(IMAGES[0]))
+    assert {"fastapi", "uvicorn", "mlflow-skinny", "scikit-learn", "psycopg2-binary", "lightshap"} <= set(pins(IMAGES[0]))
 
 
 def test_every_dependency_the_project_declares_is_in_the_lock() -> None:

@@ -68,3 +68,10 @@ def test_hooks_run_the_locked_tools() -> None:
     hooks = [hook for repo in load(REPO / ".pre-commit-config.yaml")["repos"] for hook in repo["hooks"]]
     for hook in hooks:
         assert hook["language"] == "pygrep" or hook["entry"].startswith(".venv/bin/"), hook["id"]
+
+
+def test_every_room_with_slow_proofs_is_proved_once_a_week() -> None:
+    slow = load(REPO / ".github/workflows/slow.yml")
+    rooms = {path.relative_to(REPO / "tests").parts[0] for path in (REPO / "tests").rglob("test_*.py") if "mark.slow" in path.read_text()}
+    assert sorted(rooms) == sorted(slow["jobs"]["prove"]["strategy"]["matrix"]["room"])
+    assert slow["on"]["schedule"]

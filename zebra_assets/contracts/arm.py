@@ -70,7 +70,7 @@ class ArmTally(Noun):
         id: of the server and what it counted; saved again as it goes on.
         requests: that this arm was to answer.
         errors: of those, the ones it failed and the champion answered; the champion's own: those nobody answered.
-        seconds: inside the server, over `SECONDS`.
+        seconds: inside the server, over `SECONDS`; a candidate's also where they passed without an answer.
         scores: over `SHARES`; of models with scores.
     """
 

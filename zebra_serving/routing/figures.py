@@ -76,7 +76,13 @@ class RouteFigures(Collector):
             arms,
             lambda t: t.errors,
         )
-        yield _histogram("zebra_arm_seconds", "Seconds inside the server by the arm that answered.", arms, SECONDS, lambda t: t.seconds)
+        yield _histogram(
+            "zebra_arm_seconds",
+            "Seconds inside the server by the arm that answered, or did not in time.",
+            arms,
+            SECONDS,
+            lambda t: t.seconds,
+        )
         yield _histogram(
             "zebra_arm_score", "Scores by the arm that answered, of at most 64 rows a request.", arms, SHARES, lambda t: t.scores
         )

@@ -55,6 +55,7 @@ class Router:
         plan: None while every request goes to what is in force.
         refusals: candidates that are no arms, by name.
         rollbacks: canaries that this server sent back, by cause.
+        redrawn: called with each new plan, or none, in the router's thread.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Router:
     ) -> None:
         self.model, self.alias, self.champion, self.shadow = model, alias, in_force, Shadow()
         self.plan: Plan | None = None
+        self.redrawn: Callable[[], None] = lambda: None
         self.route: Route | None = None
         self.refusals: dict[str, Refusal] = {}
         self.rollbacks: dict[str, int] = {}
@@ -127,11 +129,13 @@ class Router:
         if head is None or in_force is None or not _active(head):
             self._follow(head)
             self.plan = None
+            self.redrawn()
             return
         self._follow(head)
         self._prepare(head, in_force)
         self._judge(head, in_force)
         self.plan = self._drawn_up(head, in_force)
+        self.redrawn()
         self._save(SAVE_S)
 
     def note(self, arm: Arm, error: Exception) -> None:

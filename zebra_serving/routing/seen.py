@@ -48,6 +48,12 @@ class Seen:
         for score in some.scores or ():
             self._scores.see(score)
 
+    def late(self, seconds: float) -> None:
+        """One request that was not answered, and how long it waited for that."""
+        self.requests += 1
+        self.errors += 1
+        self._seconds.see(seconds)
+
     def dropped(self, rows: int) -> None:
         """Rows that the shadow was too busy for; from any thread."""
         with self._lock:

@@ -1,8 +1,11 @@
+import os
+import socket
 import subprocess
 import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -112,6 +115,38 @@ def test_an_unprepared_postgres_asks_for_init(postgres: str) -> None:
     with pytest.raises(NotFound, match="no ZebraOps tables yet") as caught:
         state.engine(f"{postgres}/template1")
     assert caught.value.fix == "mlops init"
+
+
+OURS = {
+    "connect_timeout": "10", "keepalives": "1", "keepalives_idle": "5", "keepalives_interval": "3", "keepalives_count": "3",
+    "tcp_user_timeout": "14000",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("said", "changed"),
+    [
+        ("", {}),
+        ("?connect_timeout=3&tcp_user_timeout=90000", {"connect_timeout": "3", "tcp_user_timeout": "90000"}),
+        # The kernel would go by our tcp_user_timeout and not count the probes that the user asks for.
+        ("?keepalives_idle=60&keepalives_count=9", {"keepalives_idle": "60", "keepalives_count": "9", "tcp_user_timeout": None}),
+        ("?keepalives=0&tcp_user_timeout=0", {"keepalives": "0", "tcp_user_timeout": "0"}),
+    ],
+)
+def test_a_dead_postgres_is_given_up_in_seconds_unless_the_url_says_otherwise(
+    postgres: str, said: str, changed: dict[str, str | None]
+) -> None:
+    opened = state._create(f"{postgres}/template1{said}")
+    with state.reading(opened) as connection:
+        wire: Any = connection.connection.driver_connection
+        parameters = wire.info.dsn_parameters
+        with socket.socket(fileno=os.dup(wire.fileno())) as kernel:
+            known = hasattr(socket, "TCP_USER_TIMEOUT")  # to Linux
+            given_up_ms = kernel.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) if known else None
+    opened.dispose()
+    wanted = {**OURS, **changed}
+    assert {name: parameters.get(name) for name in OURS} == wanted
+    assert not known or given_up_ms == int(wanted["tcp_user_timeout"] or 0), "in force, not only written down"
 
 
 def test_an_unreachable_database_is_named_without_its_password() -> None:

@@ -26,6 +26,10 @@ REVISIONS = ("0001", "0002", "0003", "0004")
 MIGRATIONS = Path(__file__).parent / "migrations"
 CACHE_KIB = 512  # of pages per connection at work, where SQLite's own limit is 2 MB; one at rest keeps none
 BUSY_S = 10  # how long a writer waits for another one before it says so
+# A network that drops packets says nothing. An idle connection is given up after 5 + 3 * 3 = 14 s, and one that waits for a
+# sent statement's receipt after the same 14 s, where the kernel's own limits are two hours and a quarter of one.
+ALIVE = {"keepalives": 1, "keepalives_idle": 5, "keepalives_interval": 3, "keepalives_count": 3}
+RECEIPT = {"tcp_user_timeout": 14_000}
 
 _engines: dict[str, Engine] = {}
 _opening = threading.RLock()
@@ -109,7 +113,7 @@ def _create(url: str) -> Engine:
             )
         # hide_parameters: an error message must not carry the features of somebody's prediction into a log.
         if parsed.get_backend_name() == "postgresql":
-            return create_engine(parsed, hide_parameters=True, pool_pre_ping=True, connect_args={"connect_timeout": BUSY_S})
+            return create_engine(parsed, hide_parameters=True, pool_pre_ping=True, connect_args=_patience(parsed))
         return _sqlite(parsed)
     except (ArgumentError, NoSuchModuleError) as error:
         # The text may hold a password, so it is not repeated.
@@ -122,6 +126,16 @@ def _create(url: str) -> Engine:
         if "psycopg2" in parsed.drivername:
             raise UsageError(f"{wanted}.", fix="pip install 'zebraops[assets]'") from error
         raise UsageError(f"{wanted}; psycopg2 is.", fix="start ZEBRA_STATE_URL with postgresql://") from error
+
+
+def _patience(url: URL) -> dict[str, int]:
+    """How long libpq waits for a peer that says nothing, but for what the URL says itself.
+
+    There is no statement_timeout: to read a model's predictions through takes as long as there are predictions.
+    """
+    # Where both are set the kernel counts by tcp_user_timeout and not by probes, so ours would overrule somebody's keepalives.
+    ours = {"connect_timeout": BUSY_S, **ALIVE, **({} if ALIVE.keys() & url.query.keys() else RECEIPT)}
+    return {name: value for name, value in ours.items() if name not in url.query}
 
 
 def _sqlite(url: URL) -> Engine:

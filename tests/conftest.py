@@ -17,9 +17,11 @@ from zebra_assets import telemetry
 REPO = Path(__file__).parents[1]
 EXAMPLE = "tabular-churn"
 
-# At import, before any test module reads the environment: what the person at the keyboard has set must not decide a test.
+# At import, before any test module reads the environment: what the person at the keyboard has set must not decide a test,
+# but for what is there to be set for tests.
 for _name in [name for name in os.environ if name.startswith(("ZEBRA_", "MLFLOW_", "DAGSTER_", "AWS_"))]:
-    del os.environ[_name]
+    if not _name.startswith("ZEBRA_TEST_"):
+        del os.environ[_name]
 telemetry.off()
 # Of several test processes the workers ignore Ctrl-C, and what they start would inherit that and could not be stopped by it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

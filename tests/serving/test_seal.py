@@ -3,6 +3,7 @@
 import os
 import random
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -72,6 +73,14 @@ def test_other_files_than_were_sealed_are_refused(folder: Path, key: bytes, tmp_
 def test_a_seal_holds_for_one_model_and_one_key(folder: Path, key: bytes, tmp_path: Path) -> None:
     assert unsealed(folder, "b" * 64, key) is None
     assert unsealed(folder, DIGEST, key_at(tmp_path / "other.key")) is None
+
+
+def test_servers_that_start_together_keep_one_key(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(50):
+            place = tmp_path / str(number) / "compiled.key"
+            found = [key.result(20) for key in [pool.submit(key_at, place) for _ in range(8)]]
+            assert set(found) == {place.read_bytes()} and [p.name for p in place.parent.iterdir()] == [place.name]
 
 
 def test_files_changed_together_with_their_digests_are_refused_without_the_key(folder: Path, key: bytes) -> None:

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import msgspec
 
+from zebra_serving.files import locked
+
 SEAL_FILE = "seal.json"
 MAX_BYTES = 512 * 1024 * 1024
 _WORD = b"zebra-compiled-v1\0"
@@ -35,20 +37,8 @@ def key_at(path: Path) -> bytes:
     """
     found = _private(path)
     if found is None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
-        scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-        with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(secrets.token_bytes(32))
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(scratch, path)  # two servers that start together keep the first one's
-        except FileExistsError:
-            pass
-        finally:
-            scratch.unlink()
-        found = _private(path)
+        with locked(path.with_name(f".{path.name}.lock")):  # or who comes second takes the first one's key away for a bad one
+            found = _private(path) or _new(path)
     if found is None:
         raise OSError(f"{path} is not this user's own file")
     return found
@@ -77,6 +67,23 @@ def unsealed(folder: Path, model_digest: str, key: bytes) -> dict[str, bytes] | 
 def _mac(seal: Seal, key: bytes) -> str:
     said = msgspec.json.encode([seal.model_digest, sorted(seal.files.items())])
     return hmac.new(key, _WORD + said, hashlib.sha256).hexdigest()
+
+
+def _new(path: Path) -> bytes | None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(secrets.token_bytes(32))
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        os.link(scratch, path)  # two servers that start together keep the first one's
+    except FileExistsError:
+        pass
+    finally:
+        scratch.unlink()
+    return _private(path)
 
 
 def _private(path: Path) -> bytes | None:

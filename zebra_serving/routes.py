@@ -16,10 +16,11 @@ from zebra_serving.deployment import Deployment
 from zebra_serving.description import describe
 from zebra_serving.fleet import Fleet
 from zebra_serving.guard import Guard
-from zebra_serving.loader import Failure, Loader
+from zebra_serving.loader import Loader
 from zebra_serving.problems import MethodNotAllowed, NoSuchPath, answer_to
 from zebra_serving.routing.figures import RouteView
 from zebra_serving.routing.figures import view as view_of
+from zebra_serving.standing import Failure
 
 
 class Health(BaseModel):
@@ -29,7 +30,7 @@ class Health(BaseModel):
 
 
 class Ready(BaseModel):
-    """A version is loaded. `stale_since` is set while the ledger cannot be reached and the last good version serves."""
+    """A version is loaded. `stale_since` is set while the ledger is away or silent, and the last good version serves."""
 
     ready: bool = True
     model: str
@@ -90,6 +91,8 @@ class ModelView(BaseModel):
     previous_version: str | None = None
     memory_bytes: int = 0
     last_reload_failure: ReloadFailure | None = None
+    stale_since: datetime | None = None
+    stale_reason: str | None = None
     alias_drift: Drift | None = None
     alias_unknown: str | None = None
     route: RouteView | None = None
@@ -163,21 +166,23 @@ def control_app(fleet: Fleet, guard: Guard, metrics: Callable[[], tuple[bytes, s
 
 
 def _ready(loader: Loader) -> Ready:
-    served, standing = loader.current, loader.standing
+    served = loader.current
     if served is None:
         raise loader.not_ready()
-    age = loader.ledger_age_s
+    age, (since, reason) = loader.ledger_age_s, loader.stale
     return Ready(
         model=loader.model, version=served.promotion.version, ledger_age_s=None if age is None else round(age, 3),
-        stale_since=standing.stale_since, stale_reason=standing.stale_reason,
+        stale_since=since, stale_reason=reason,
     )  # fmt: skip
 
 
 def _view(one: Deployment) -> ModelView:
     loader, watch = one.loader, one.watch
     served, previous, failure = loader.current, loader.previous, loader.standing.failure
+    since, reason = loader.stale
     view = ModelView(
         name=loader.model, alias=loader.alias, version=None, last_reload_failure=_failure(failure) if failure else None,
+        stale_since=since, stale_reason=reason,
         alias_drift=Drift(**vars(watch.drift)) if watch.drift else None, alias_unknown=watch.unknown,
         previous_version=previous.promotion.version if previous else None, memory_bytes=one.weight, route=view_of(one.router),
     )  # fmt: skip

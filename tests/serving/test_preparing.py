@@ -1,21 +1,28 @@
-"""Versions are prepared beside each other: one that hangs holds up no other."""
+"""Versions are prepared beside the polling: one that hangs holds up no promotion, no rollback and no news of the ledger."""
 
 import fcntl
 import os
 import threading
+import time
 from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.serving.conftest import MODEL, Bench, OneShelf, served
+from tests.serving.conftest import MODEL, Bench, OneShelf, served, until
 from zebra_assets.errors import Unavailable
+from zebra_serving.app import App
 from zebra_serving.compile.form import FORM_FILE
 from zebra_serving.compile.seal import key_at
 from zebra_serving.compile.workshop import KEEP, Workshop
 from zebra_serving.files import locked
+from zebra_serving.preparing import MAX_ABANDONED, Preparing
+from zebra_serving.staging import Staging
 
 
 class Held:
@@ -36,6 +43,163 @@ class Held:
             if self.fail:
                 raise Unavailable("the store hung up")
         return self._inner.download(model, version, into)
+
+
+@contextmanager
+def following(bench: Bench, source: Held, *versions: str) -> Iterator[App]:
+    """A loader that follows the ledger in its thread and has served ``versions``, one after the other."""
+    app = bench.app(registry=source)
+    for number, version in enumerate(versions):
+        bench.promote(version)
+        if not number:
+            app.loader.start()
+        until(lambda version=version: served(app) == version)
+    try:
+        yield app
+    finally:
+        app.loader.stop()
+        for event in source.go.values():
+            event.set()
+
+
+def hangs(bench: Bench, source: Held, version: str) -> None:
+    bench.promote(version)
+    assert source.entered[version].wait(20)
+
+
+def ended(app: App) -> bool:
+    """Whether no abandoned preparation is under way any more."""
+    return not any(thread.is_alive() for thread in app.loader._preparing._left)
+
+
+def test_a_rollback_is_taken_while_a_download_hangs(bench: Bench) -> None:
+    source = Held(bench, "2")
+    with following(bench, source, "1", "3") as app:
+        hangs(bench, source, "2")
+        seen = app.loader.standing.ledger_seen
+        assert seen is not None
+        until(lambda: app.loader.standing.ledger_seen > seen)  # type: ignore[operator]
+        bench.promote("1")
+        until(lambda: served(app) == "1")
+        source.go["2"].set()
+        until(lambda: ended(app))
+        assert served(app) == "1" and app.loader.previous.promotion.version == "3"  # type: ignore[union-attr]
+        bench.promote("2")  # what came of the first download is not lost
+        until(lambda: served(app) == "2")
+    assert source.asked["2"] == 1
+
+
+def test_a_newer_promotion_is_prepared_beside_a_download_that_hangs(bench: Bench) -> None:
+    source = Held(bench, "2")
+    with following(bench, source, "1") as app:
+        hangs(bench, source, "2")
+        bench.promote("3")
+        until(lambda: served(app) == "3")
+        source.go["2"].set()
+        until(lambda: ended(app))
+        assert served(app) == "3" and app.loader.previous.promotion.version == "1"  # type: ignore[union-attr]
+
+
+def test_a_version_that_is_taken_back_and_named_again_goes_on_being_prepared(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, begun, prepare = Held(bench, "2"), list[str](), Staging.prepare
+    monkeypatch.setattr(Staging, "prepare", lambda self, head: begun.append(head.version) or prepare(self, head))
+    app = bench.app(registry=source)
+    bench.promote("1")
+    app.loader.poll()
+    bench.promote("2")
+    asked = app.loader._asked
+
+    def again(ended: threading.Event) -> Any:
+        if source.entered["2"].is_set() and not source.go["2"].is_set():
+            bench.promote("1")
+            bench.promote("2")
+            source.go["2"].set()
+        return asked(ended)
+
+    app.loader._asked = again  # type: ignore[method-assign]
+    app.loader.poll()
+    assert served(app) == "2" and app.loader.current.promotion.seq == 4  # type: ignore[union-attr]
+    assert begun == ["1", "2"]
+
+
+def test_an_abandoned_preparation_that_fails_is_nobodys_failure(bench: Bench) -> None:
+    source = Held(bench, "2")
+    source.fail = True
+    with following(bench, source, "1") as app:
+        hangs(bench, source, "2")
+        bench.promote("1")
+        until(lambda: app.loader.current.promotion.seq == 3)  # type: ignore[union-attr]
+        source.go["2"].set()
+        until(lambda: ended(app))
+        assert app.loader.standing.failure is None and b"zebra_reload_failures_total{" not in app.fleet.default.metrics.page()[0]
+
+
+def test_a_ledger_that_goes_while_a_version_is_prepared_is_reported_and_the_version_taken(bench: Bench, tmp_path: Path) -> None:
+    source = Held(bench, "2")
+    with following(bench, source, "1") as app:
+        hangs(bench, source, "2")
+        bench.move_state(tmp_path / "away")
+        until(lambda: app.loader.stale[0])
+        source.go["2"].set()
+        until(lambda: served(app) == "2")
+        assert app.loader.stale[0] is not None
+        bench.move_state(tmp_path / "away", back=True)
+
+
+@pytest.mark.parametrize("end", ["stop", "sleep"])
+def test_a_loader_ends_at_once_while_a_download_hangs_and_nothing_lands_later(bench: Bench, end: str) -> None:
+    source = Held(bench, "2")
+    bench.promote("2")
+    app = bench.app(registry=source)
+    app.loader._interval_s = 600.0  # nobody waits for the next look at the ledger
+    app.loader.start()
+    assert source.entered["2"].wait(20)
+    thread = app.loader._thread
+    assert thread is not None
+    if end == "stop":
+        app.loader.stop()
+    else:
+        app.loader.sleep("asleep")
+    thread.join(20)
+    assert not thread.is_alive()
+    source.go["2"].set()
+    until(lambda: ended(app))
+    assert app.loader.current is None and app.loader.standing.failure is None
+    app.loader.start()
+    until(lambda: served(app) == "2")
+    app.loader.stop()
+    until(lambda: ended(app))  # the worker, too
+
+
+def test_one_thread_prepares_all_versions_and_keeps_none_of_them(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = list[int]()
+    prepare = Staging.prepare
+    monkeypatch.setattr(Staging, "prepare", lambda self, head: threads.append(threading.get_ident()) or prepare(self, head))
+    app = bench.app()
+    for version in "12312":
+        bench.promote(version)
+        app.loader.poll()
+        assert served(app) == version
+    assert len(threads) == 5 and set(threads) - {threading.get_ident()} == set(threads[:1])
+    preparation = app.loader._preparing._now
+    assert preparation is not None and not hasattr(preparation, "_work")
+    app.loader.stop()
+
+
+def test_no_more_than_four_hang_beside_each_other(bench: Bench) -> None:
+    preparing, go, landed = Preparing(), threading.Event(), list[int]()
+
+    def hung(number: int) -> Callable[[], None]:
+        assert go.wait(60)
+        return lambda: landed.append(number)
+
+    begun = [preparing.begin(lambda number=number: hung(number)) for number in range(MAX_ABANDONED + 2)]
+    assert [one is not None for one in begun] == [True] * MAX_ABANDONED + [False] * 2
+    assert all(one.over.is_set() for one in begun if one)
+    go.set()
+    last = until(lambda: preparing.begin(lambda: lambda: landed.append(99)))
+    assert last.over.wait(20) and landed == [99] and not preparing.abandon(last)
+    preparing.end()
 
 
 def test_a_candidate_whose_download_hangs_holds_up_no_other_version(bench: Bench) -> None:
@@ -164,3 +328,33 @@ def test_a_lock_lets_one_in_at_a_time_and_leaves_no_file(tmp_path: Path) -> None
         for one in [pool.submit(often) for _ in range(6)]:
             one.result(60)
     assert most == 1 and list(tmp_path.iterdir()) == []
+
+
+def test_a_ledger_that_freezes_is_told_by_whoever_is_asked(bench: Bench) -> None:
+    class Freezing:
+        def __init__(self, inner: Any) -> None:
+            self._inner, self.freeze, self.entered, self.go = inner, threading.Event(), threading.Event(), threading.Event()
+
+        def head(self, model: str, alias: str) -> Any:
+            if self.freeze.is_set():
+                self.entered.set()
+                assert self.go.wait(60)
+            return self._inner.head(model, alias)
+
+    bench.promote("1")
+    app = bench.app()
+    ledger = app.loader._ledger = Freezing(app.loader._ledger)  # type: ignore[assignment]
+    with bench.running(app) as client:
+        until(lambda: served(app) == "1")
+        ledger.freeze.set()
+        assert ledger.entered.wait(20)
+        try:
+            for age, silent in ((5.0, False), (70.0, True)):
+                app.loader.standing = replace(app.loader.standing, ledger_seen=time.monotonic() - age)
+                ready, about = client.get("/ready").json(), client.get("/model").json()
+                assert bool(ready["stale_since"]) == bool(about["stale_since"]) == silent
+                assert not silent or ready["stale_reason"].startswith("The ledger has not answered for 7")
+        finally:
+            ledger.freeze.clear()
+            ledger.go.set()
+        until(lambda: client.get("/ready").json()["stale_since"] is None)

@@ -70,6 +70,24 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
         yield free
 
 
+class Hold:
+    """Says for as long as it lives that something is in use, also to other processes: `locked` without waiting finds it taken.
+
+    Raises:
+        OSError: where ``path`` cannot be written.
+    """
+
+    __slots__ = ("_file",)
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        fcntl.flock(self._file, fcntl.LOCK_SH)
+
+    def __del__(self) -> None:
+        with suppress(AttributeError, OSError):  # it could not be opened
+            os.close(self._file)
+
+
 def sweep(folder: Path, locks: str) -> None:
     """Take away the locks' files that killed processes left."""
     for path in folder.glob(locks):

@@ -30,12 +30,10 @@ from zebra_serving.preparing import Preparing
 from zebra_serving.problems import NotReady
 from zebra_serving.served import Served
 from zebra_serving.staging import BadCandidate, Staging
-from zebra_serving.standing import Failure, Standing
+from zebra_serving.standing import Failure, Standing, pause_s
 from zebra_serving.weight import give_back
 
 log = logging.getLogger(__name__)
-
-MAX_BACKOFF_S = 60.0
 
 
 class Loader:
@@ -134,6 +132,12 @@ class Loader:
                 give_back()  # what the version before the last one held, and what opening this one took
 
     def _poll(self, ended: threading.Event) -> None:
+        try:
+            self._look(ended)
+        except Exception:  # a fault of ours must not end the thread: nothing would be promoted or taken back any more
+            log.exception("the ledger is looked at again")
+
+    def _look(self, ended: threading.Event) -> None:
         head, away = self._asked(ended)
         if away is not None and self.current is None:
             head = self._without_ledger(away, ended)
@@ -199,7 +203,7 @@ class Loader:
     def _failed(self, head: Promotion, error: BadCandidate, ended: threading.Event) -> None:
         last = self.standing.failure
         attempts = last.attempts + 1 if last and last.seq == head.seq else 1
-        pause = min(self._interval_s * 2**attempts, MAX_BACKOFF_S)
+        pause = pause_s(self._interval_s, attempts)
         kept = Failure(head.version, head.seq, error.reason, error.message, error.fix, now(), attempts, time.monotonic() + pause)
         self._know(ended, failure=kept, waiting=(f"Version {head.version} of '{self.model}' cannot be served: {error.message}", error.fix))
         self._metrics.reload_failures.labels(error.reason).inc()
@@ -245,6 +249,6 @@ class Loader:
             return Promotion.model_validate(json.loads(self._last_good.read_bytes()))
         except FileNotFoundError:
             return None
-        except ValueError as error:
-            log.warning("%s is damaged and ignored: %s", self._last_good, error)
+        except (OSError, ValueError) as error:
+            log.warning("%s cannot be read and is ignored: %s", self._last_good, error)
             return None

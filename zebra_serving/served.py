@@ -108,6 +108,7 @@ class Served:
         refused: quicker forms that were not taken, each with the reason.
         weight: bytes of memory, see `weight`.
         approval: whose word lets it run its own code; None for all others.
+        hold: keeps its files from being pruned.
     """
 
     promotion: Promotion
@@ -122,6 +123,7 @@ class Served:
     refused: Mapping[str, str] = field(default_factory=dict)
     weight: int = 0
     approval: CodeApproval | None = None
+    hold: object = field(default=None, compare=False, repr=False)
 
     def is_version_of(self, promotion: Promotion) -> bool:
         """Whether ``promotion`` names these very bytes."""

@@ -9,9 +9,11 @@ import logging
 import shutil
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from zebra_assets.contracts.model_folder import check_bytes
 from zebra_assets.contracts.names import safe_join
 from zebra_assets.contracts.noun import now
 from zebra_assets.contracts.ports import Records
@@ -22,7 +24,7 @@ from zebra_serving.compile.form import Golden
 from zebra_serving.compile.workshop import Workshop, differs
 from zebra_serving.examples import EXAMPLE, request_of
 from zebra_serving.fetch import Source
-from zebra_serving.files import locked, part, read_only, sweep, used_at
+from zebra_serving.files import Hold, locked, part, read_only, sweep, used_at
 from zebra_serving.own_code import OwnCodeShop
 from zebra_serving.problems import InputInvalid
 from zebra_serving.rows import Rows
@@ -84,15 +86,20 @@ class Staging:
             self._download(promotion, folder)
         try:
             served = self._open(promotion, folder)
-        except BadCandidate as error:
-            # Bytes that turned bad are not kept: the next attempt downloads anew, and so does this one if they were old.
+        except BadCandidate:
+            # Other bytes than the ledger names are not kept: the next attempt downloads anew, and so does this one if they were old.
+            # The right ones stay whatever went wrong: with MLflow away they are all there is, and a download would bring the same.
+            if not _turned(folder, promotion.model_digest):
+                raise
             _discard(folder)
-            if not cached or error.reason != "refused":
+            if not cached:
                 raise
             self._download(promotion, folder)
             served = self._open(promotion, folder)
         read_only(folder)
         self._prune(folder)
+        with suppress(OSError):  # where nothing can be written, nothing is pruned
+            served = replace(served, hold=Hold(_use_of(folder)))
         return served
 
     def still_stands(self, served: Served) -> bool:
@@ -181,14 +188,29 @@ class Staging:
         sweep(used.parent, ".*.lock")
         found = ((used_at(p), p) for p in used.parent.iterdir() if p != used and not p.name.startswith("."))
         for seen, old in sorted(found, reverse=True)[KEEP:]:
-            # What another one is preparing stays, and what it has prepared since we looked.
-            with locked(_lock_of(old), wait=False) as mine:
-                if mine and used_at(old) == seen:
+            # What another one is preparing stays, what it has prepared since we looked, and what serves somewhere.
+            with locked(_lock_of(old), wait=False) as mine, locked(_use_of(old), wait=False) as unused:
+                if mine and unused and used_at(old) == seen:
                     _discard(old)
 
 
 def _lock_of(folder: Path) -> Path:
     return folder.with_name(part(f".{folder.name}.lock"))
+
+
+def _use_of(folder: Path) -> Path:
+    return folder.with_name(part(f".{folder.name}.used"))
+
+
+def _turned(folder: Path, digest: str) -> bool:
+    """Whether the folder has other bytes than ``digest`` promises; False where nobody can say."""
+    try:
+        check_bytes(folder, digest)
+    except Refused:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _discard(folder: Path) -> None:

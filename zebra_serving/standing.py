@@ -8,6 +8,12 @@ from zebra_assets.contracts.noun import now
 
 # A connection that froze fails no question, it leaves it open: after so long the ledger is away. Or after five intervals, if longer.
 SILENT_S = 10.0
+MAX_BACKOFF_S = 60.0
+
+
+def pause_s(interval_s: float, attempts: int) -> float:
+    """Seconds until what failed so many times is tried again: twice as long each time, at most a minute."""
+    return min(interval_s * 2.0 ** min(attempts, 16), MAX_BACKOFF_S)
 
 
 @dataclass(frozen=True)

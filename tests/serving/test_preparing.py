@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.serving.conftest import MODEL, Bench, OneShelf, served, until
+from tests.serving.test_routing import candidate, put
 from zebra_assets.errors import Unavailable
 from zebra_serving.app import App
 from zebra_serving.compile.form import FORM_FILE
@@ -230,7 +231,7 @@ def test_two_loaders_that_prepare_the_same_version_download_it_once(bench: Bench
         for poll in polls:
             poll.result(60)
     assert [served(app) for app in apps] == ["2", "2"] and source.asked["2"] == 1
-    assert [p.name for p in (bench.settings.home / "serving" / "cache" / MODEL).iterdir()] == [f"2-{bench.shelf.digests['2'][:12]}"]
+    assert [p.name for p in (bench.settings.home / "serving" / "cache" / MODEL).glob("[!.]*")] == [f"2-{bench.shelf.digests['2'][:12]}"]
 
 
 def test_a_version_that_is_being_prepared_is_not_pruned(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,8 +263,79 @@ def test_a_version_that_is_being_prepared_is_not_pruned(bench: Bench, monkeypatc
     os.utime(old, (0, 0))
     for number in range(4):
         (old.parent / f"{80 + number}-old").mkdir()
+    # Another server of the same folders: own code that must start again, an explanation, and a start without MLflow want them.
+    bench.app().loader._staging.prepare(one)
+    assert old.is_dir(), "it serves here"
+    del rollback
     staging.prepare(one)
     assert not old.exists()
+    assert {p.name for p in old.parent.glob(".*.used")} == {f".{staging.folder(one).name}.used"}
+
+
+def test_a_fault_that_is_not_the_folders_costs_no_download(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With MLflow away what rests on disk is all there is: no file handle left, say, is no reason to throw it away."""
+    source, opened = Held(bench), Workshop.open
+    app = bench.app(registry=source)
+    bench.promote("1")
+    broken = [OSError(24, "Too many open files")] * 2
+
+    def open_(self: Workshop, folder: Path, digest: str) -> Any:
+        if broken:
+            raise broken.pop()
+        return opened(self, folder, digest)
+
+    monkeypatch.setattr(Workshop, "open", open_)
+    for _ in range(3):
+        app.loader.standing = replace(app.loader.standing, failure=None)  # it need not wait until it tries again
+        app.loader.poll()
+    assert served(app) == "1" and source.asked["1"] == 1
+
+
+def test_a_thousand_failures_are_followed_by_another_try(bench: Bench) -> None:
+    app = bench.app(registry=Held(bench))
+    bench.promote("9", digest="f" * 64)
+    app.loader.poll()
+    failure = app.loader.standing.failure
+    assert failure is not None
+    app.loader.standing = replace(app.loader.standing, failure=replace(failure, attempts=5000, retry_at=0.0))
+    app.loader.poll()
+    assert app.loader.standing.failure is not None and app.loader.standing.failure.attempts == 5001
+    bench.promote("1")
+    app.loader.poll()
+    assert served(app) == "1"
+
+
+def test_a_fault_in_a_look_ends_neither_thread(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    with following(bench, Held(bench), "1") as app:
+        router = app.fleet.default.router
+        router.start()
+        for one, name in ((app.loader, "_look"), (router, "_poll")):
+            looked, look = threading.Semaphore(0), getattr(one, name)
+
+            def fails(*args: Any, looked: threading.Semaphore = looked) -> None:
+                looked.release()
+                raise OverflowError("math range error")
+
+            with monkeypatch.context() as patch:
+                patch.setattr(one, name, fails)
+                for _ in range(2):
+                    assert looked.acquire(timeout=20)
+            assert getattr(one, name) == look
+        bench.promote("2")
+        until(lambda: served(app) == "2")
+        router.stop()
+
+
+def test_a_last_good_file_that_cannot_be_read_is_no_end(bench: Bench, tmp_path: Path) -> None:
+    (bench.settings.home / "serving" / f"{MODEL}-prod.last-good.json").mkdir(parents=True)
+    bench.promote("1")
+    bench.move_state(tmp_path / "away")
+    app = bench.app()
+    app.loader.poll()
+    assert served(app) is None and app.loader.standing.stale_since
+    bench.move_state(tmp_path / "away", back=True)
+    app.loader.poll()
+    assert served(app) == "1"
 
 
 def test_a_form_that_is_being_made_is_not_pruned(bench: Bench, tmp_path: Path) -> None:
@@ -358,3 +430,39 @@ def test_a_ledger_that_freezes_is_told_by_whoever_is_asked(bench: Bench) -> None
             ledger.freeze.clear()
             ledger.go.set()
         until(lambda: client.get("/ready").json()["stale_since"] is None)
+
+
+def test_a_candidate_that_hangs_holds_up_neither_the_other_arm_nor_the_next_route(bench: Bench) -> None:
+    source = Held(bench, "3")
+    with following(bench, source, "1") as app:
+        router = app.fleet.default.router
+        put(bench, candidate(bench, "2", name="first", weight=0.2), candidate(bench, "3", name="second", weight=0.2))
+        router.start()
+        try:
+            assert source.entered["3"].wait(20)
+            plan = until(lambda: router.plan)
+            assert [arm.name for arm in plan.arms()] == ["champion", "first"] and not router.refusals
+            put(bench, candidate(bench, "2", name="only", weight=0.5))
+            until(lambda: router.plan and router.plan.route.seq == 2 and [arm.name for arm in router.plan.arms()] == ["champion", "only"])
+            source.go["3"].set()
+            until(lambda: not any(thread.is_alive() for thread in router._candidates._preparing._left))
+            assert [served.promotion.version for served in router._candidates.loaded.values()] == ["2"]
+        finally:
+            router.stop()
+
+
+def test_a_candidate_that_arrives_after_its_router_fell_asleep_is_forgotten(bench: Bench) -> None:
+    source = Held(bench, "2")
+    with following(bench, source, "1") as app:
+        router = app.fleet.default.router
+        put(bench, candidate(bench, "2", weight=0.2))
+        router.start()
+        assert source.entered["2"].wait(20)
+        router.sleep()
+        source.go["2"].set()
+        until(lambda: not any(thread.is_alive() for thread in router._candidates._preparing._left))
+        assert router.plan is None and router._candidates.loaded == {} and router.weight == 0
+        router.start()
+        until(lambda: router.plan)
+        router.stop()
+    assert source.asked["2"] == 1

@@ -81,8 +81,8 @@ def test_a_bad_candidate_leaves_the_old_version_serving_and_says_why(bench: Benc
         bench.promote("2")
         until(lambda: version(client) == "2")
         assert client.get("/model").json()["last_reload_failure"] is None
-    kept = {p.name.partition("-")[0] for p in (bench.settings.home / "serving" / "cache" / MODEL).iterdir()}
-    assert kept == {"1", "2"}
+    kept = {p.name.partition("-")[0] for p in (bench.settings.home / "serving" / "cache" / MODEL).glob("[!.]*")}
+    assert kept == {"1", "2"} | ({bad} if reason == "self_test" else set())  # the bytes are the right ones; downloaded anew they would be
 
 
 def test_a_bad_candidate_is_tried_again_but_not_at_every_poll(bench: Bench) -> None:
@@ -231,7 +231,7 @@ def test_damaged_files_in_the_cache_are_fetched_again_and_never_served(bench: Be
     bench.promote("1")
     with bench.client("1"):
         pass
-    cached = next((bench.settings.home / "serving" / "cache" / MODEL).iterdir()) / "model.skops"
+    cached = next((bench.settings.home / "serving" / "cache" / MODEL).glob("[!.]*")) / "model.skops"
     good = cached.read_bytes()
     flip(cached)
     with bench.client("1"):
@@ -266,7 +266,7 @@ def test_old_versions_and_abandoned_downloads_leave_the_cache(bench: Bench) -> N
         os.utime(cache / name, (time.time() - age,) * 2)
     bench.promote("1")
     bench.app().loader.poll()
-    kept = {p.name for p in cache.iterdir()}
+    kept = {p.name for p in cache.iterdir() if p.suffix != ".used"}
     assert kept == {f"1-{bench.shelf.digests['1'][:12]}", "94-old", "95-old", "96-old", "97-old", ".download-young"}
 
 

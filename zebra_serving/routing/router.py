@@ -3,45 +3,33 @@
     poll the log -> candidates prepared like any version -> guards -> plan
                      └ bad: no such arm, the reason in /model, tried again later
 
-One thread, beside the loader's, so that a candidate that takes long to prepare holds up no promotion. While the log cannot be
-reached the last plan stays, and a canary's weight with it; a guard that breaks then is obeyed here and told later.
+One thread, beside the loader's, so that a candidate that takes long to prepare holds up no promotion, and another one that prepares,
+so that it holds up no other route. While the log cannot be reached the last plan stays, and a canary's weight with it; a guard that
+breaks then is obeyed here and told later.
 """
 
 import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 
 from zebra_assets.contracts.arm import ArmTally, by_arm
 from zebra_assets.contracts.noun import now
-from zebra_assets.contracts.promotion import Promotion
-from zebra_assets.contracts.route import Candidate, Route, Routes
+from zebra_assets.contracts.route import Route, Routes
 from zebra_assets.errors import Conflict, ZebraError
 from zebra_serving.routing.canary import Broken, back, broken
+from zebra_serving.routing.candidates import Candidates, Refusal
 from zebra_serving.routing.plan import Arm, Plan, champion
 from zebra_serving.routing.seen import Seen
 from zebra_serving.routing.shadow import Shadow
 from zebra_serving.served import Served
-from zebra_serving.staging import BadCandidate, Staging
+from zebra_serving.staging import Staging
 
 log = logging.getLogger(__name__)
 
 SAVE_S = 2.0
-MAX_BACKOFF_S = 60.0
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """Why a candidate is no arm, and when it is tried again."""
-
-    reason: str
-    message: str
-    fix: str | None
-    attempts: int
-    retry_at: float
 
 
 class Router:
@@ -53,7 +41,6 @@ class Router:
 
     Attributes:
         plan: None while every request goes to what is in force.
-        refusals: candidates that are no arms, by name.
         rollbacks: canaries that this server sent back, by cause.
         redrawn: called with each new plan, or none, in the router's thread.
     """
@@ -73,10 +60,9 @@ class Router:
         self.plan: Plan | None = None
         self.redrawn: Callable[[], None] = lambda: None
         self.route: Route | None = None
-        self.refusals: dict[str, Refusal] = {}
         self.rollbacks: dict[str, int] = {}
-        self._routes, self._staging, self._reachable, self._interval_s = routes, staging, reachable, interval_s
-        self._loaded: dict[str, Served] = {}
+        self._routes, self._reachable, self._interval_s = routes, reachable, interval_s
+        self._candidates = Candidates(staging, model, interval_s)
         self._seen: dict[tuple[str, str], Seen] = {}
         self._past: list[ArmTally] = []
         self._saved: dict[str, ArmTally] = {}
@@ -85,13 +71,19 @@ class Router:
         self._fallen: Broken | None = None
         self._away = False
         self._server = secrets.token_hex(4)
+        self._lock = threading.Lock()  # around the plan, so that a life that has ended leaves none
         self._ended = threading.Event()  # of the life that goes on; the next one has its own
         self._thread: threading.Thread | None = None
 
     @property
     def weight(self) -> int:
         """Bytes of the candidates in memory."""
-        return sum(served.weight for served in list(self._loaded.values()))
+        return self._candidates.weight
+
+    @property
+    def refusals(self) -> Mapping[str, Refusal]:
+        """Candidates that are no arms, by name."""
+        return self._candidates.refusals
 
     def start(self) -> None:
         """Begin to follow the log, also after `sleep` or `stop`."""
@@ -101,42 +93,71 @@ class Router:
 
     def sleep(self) -> None:
         """End without waiting and forget the candidates; what was seen is kept, and written when the log is followed again."""
-        self._ended.set()
-        self.plan, self._loaded = None, {}
+        self._end()
 
     def stop(self) -> None:
         """Write what was seen, let go of the candidates, and end."""
-        self._ended.set()
+        self._end()
         if self._thread is not None:
             self._thread.join(2.0)
         self.shadow.stop()
         self._save(0.0)
-        self.plan, self._loaded = None, {}
 
     def poll(self) -> None:
-        """Ask the log once and do what it says. Never raises."""
+        """Ask the log and do what it says, as long as it says the same. Never raises."""
+        ended = self._ended
+        try:
+            self._poll(ended)
+        except Exception:  # a fault of ours must not end the thread: who would send a canary back?
+            log.exception("the route of %s is looked at again", self.model)
+
+    def _poll(self, ended: threading.Event) -> None:
+        head = self._head()
+        in_force = self.champion()
+        self._follow(head)
+        if head is None or in_force is None or not _active(head):
+            self._draw(None, ended)
+            return
+        self._candidates.prepare(head, in_force, ended, meanwhile=lambda: self._goes_on(head, ended))
+        self._go_on(head, self.champion() or in_force, ended)
+
+    def _goes_on(self, head: Route, ended: threading.Event) -> bool:
+        """While a candidate is prepared: go on with the others, as long as the log says the same."""
+        in_force = self.champion()
+        if ended.is_set() or in_force is None or self._head() != head:
+            return False
+        self._go_on(head, in_force, ended)
+        return True
+
+    def _go_on(self, head: Route, in_force: Served, ended: threading.Event) -> None:
+        self._judge(head, in_force)
+        self._draw(self._drawn_up(head, in_force), ended)
+        self._save(SAVE_S)
+
+    def _head(self) -> Route | None:
+        """The newest entry; while the log is away the last one that was read."""
         try:
             self._reachable()
             head = self._routes.head(self.model, self.alias)
-            self._known_at = now()
         except Exception as error:
             if not self._away:
                 log.warning("the route cannot be read, the last one stays: %s", error)
-            self._away, head = True, self.route
-        else:
-            self._away = False
-        in_force = self.champion()
-        if head is None or in_force is None or not _active(head):
-            self._follow(head)
-            self.plan = None
-            self.redrawn()
-            return
-        self._follow(head)
-        self._prepare(head, in_force)
-        self._judge(head, in_force)
-        self.plan = self._drawn_up(head, in_force)
+            self._away = True
+            return self.route
+        self._known_at, self._away = now(), False
+        return head
+
+    def _draw(self, plan: Plan | None, ended: threading.Event) -> None:
+        with self._lock:
+            if not ended.is_set():
+                self.plan = plan
         self.redrawn()
-        self._save(SAVE_S)
+
+    def _end(self) -> None:
+        with self._lock:
+            self._ended.set()
+            self.plan = None
+        self._candidates.end()
 
     def note(self, arm: Arm, error: Exception) -> None:
         """A candidate failed a request that the champion has answered."""
@@ -161,27 +182,8 @@ class Router:
             self._save(0.0)
             self._past = list(by_arm([*self._past, *self._live()]).values())
         # The dictionary is replaced: requests that still run count in the old one, which nobody reads any more.
-        self.route, self._seen, self.refusals, self._fallen = head, {}, {}, None
-        wanted = {candidate.model_digest for candidate in head.candidates} if head and _active(head) else set()
-        self._loaded = {digest: served for digest, served in self._loaded.items() if digest in wanted}
-
-    def _prepare(self, route: Route, in_force: Served) -> None:
-        for candidate in route.candidates:
-            refusal = self.refusals.get(candidate.name)
-            named = _promotion(route, candidate)
-            waits = refusal is not None and time.monotonic() < refusal.retry_at
-            if waits or candidate.model_digest in self._loaded or in_force.is_version_of(named):
-                continue
-            try:
-                self._loaded[candidate.model_digest] = self._staging.prepare(named)
-                self.refusals.pop(candidate.name, None)
-                log.info("version %s of %s is the arm '%s'", candidate.version, self.model, candidate.name)
-            except Exception as cause:
-                error = cause if isinstance(cause, BadCandidate) else BadCandidate("fault", cause)
-                attempts = refusal.attempts + 1 if refusal else 1
-                pause = min(self._interval_s * 2**attempts, MAX_BACKOFF_S)
-                self.refusals[candidate.name] = Refusal(error.reason, error.message, error.fix, attempts, time.monotonic() + pause)
-                log.error("version %s is no arm (%s, attempt %d): %s", candidate.version, error.reason, attempts, error.message)
+        self.route, self._seen, self._fallen = head, {}, None
+        self._candidates.follow(head if head and _active(head) else None)
 
     def _judge(self, route: Route, in_force: Served) -> None:
         """Look at a canary's guards, and send it back when one does not hold; whichever server is first writes the entry."""
@@ -225,7 +227,7 @@ class Router:
         arms: list[tuple[float, Arm]] = []
         shadows: list[tuple[float, Arm]] = []
         for candidate in route.candidates:
-            served = self._loaded.get(candidate.model_digest)
+            served = self._candidates.loaded.get(candidate.model_digest)
             if served is None or self._fallen is not None or served.is_version_of(in_force.promotion):
                 continue  # not ready, gone back, or promoted meanwhile: its share is the champion's
             arm = Arm(candidate.name, candidate.version, served, self._counted(candidate.name, candidate.version))
@@ -268,12 +270,3 @@ class Router:
 
 def _active(route: Route) -> bool:
     return route.kind in ("set", "canary") and bool(route.candidates)
-
-
-def _promotion(route: Route, candidate: Candidate) -> Promotion:
-    """The candidate as the ledger would name it, had it been promoted: what a version is prepared from."""
-    return Promotion(
-        model=route.model, alias=route.alias, seq=route.seq, kind="promote", version=candidate.version, from_version=None,
-        run_id=candidate.run_id, manifest_id=candidate.manifest_id, model_digest=candidate.model_digest, decision_id=route.id,
-        actor=route.actor, reason=route.reason, state="done", created_at=route.created_at,
-    )  # fmt: skip

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import errno
 import hmac
 import itertools
 import json
@@ -27,17 +28,17 @@ from starlette.routing import Route
 from tests.serving.conftest import MODEL, ROW, Bench, Shelf, make_bench, until
 from zebra_assets.adapters.token_file import TokenFile
 from zebra_assets.contracts.noun import now
-from zebra_assets.contracts.token import SCOPES
+from zebra_assets.contracts.token import SCOPES, Token
 from zebra_assets.errors import Refused, UsageError
-from zebra_assets.governance.tokens import mint
+from zebra_assets.governance.tokens import belongs, mint
 from zebra_assets.settings import Settings
-from zebra_serving.access.identities import GUESSES, LOOK_S, Identities
+from zebra_serving.access.identities import ANYBODY, GOOD_S, GUESSES, LOOK_S, SHARE_PER_S, Identities
 from zebra_serving.access.oidc import KEEP_S, RETRY_S, STALE_S
-from zebra_serving.access.rates import MOST, Rates, network_of
+from zebra_serving.access.rates import BURST_S, MOST, Rates, network_of
 from zebra_serving.access.scopes import KNOWN, OPEN, OPERATE, PREDICT, READ, ROUTES, Scopes
 from zebra_serving.app import App
 from zebra_serving.guard import check_bind
-from zebra_serving.problems import RateLimited, Unauthorized
+from zebra_serving.problems import NotReady, RateLimited, Unauthorized
 
 # Pinned: a route may be added with its line in `scopes`; one that is opened wider has to be opened here, too.
 GOLDEN = {
@@ -62,6 +63,7 @@ GOLDEN = {
     "POST /v2/models/*/infer": "predict",
     "POST /v2/models/*/versions/*/infer": "predict",
 }
+SHARE = int(SHARE_PER_S * BURST_S)  # guesses at once for one id
 IDENTITIES = ("none", *SCOPES, "expired", "wrong")
 
 
@@ -218,23 +220,152 @@ def test_a_token_ends_when_it_says_also_while_it_is_remembered(tmp_path: Path) -
     assert who.known(header, time.perf_counter() + 60) is None
 
 
+class Counted:
+    """`belongs`, counted; it goes on once ``go`` is set."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.times, self.go = 0, threading.Event()
+        self.go.set()
+        monkeypatch.setattr("zebra_serving.access.identities.belongs", self)
+
+    def __call__(self, secret: str, token: Token) -> bool:
+        self.times += 1
+        assert self.go.wait(20)
+        return belongs(secret, token)
+
+
+async def answered(who: Identities, header: bytes) -> str:
+    """The name of who sent a header, or why it is refused."""
+    try:
+        return (await who.ask(header)).name
+    except (Unauthorized, RateLimited, NotReady) as error:
+        return type(error).__name__
+
+
+def header_of(secret: str) -> bytes:
+    return f"Bearer {secret}".encode()
+
+
 def test_guesses_are_slowed_down_and_those_who_are_known_are_not(bench: Bench) -> None:
-    secret = keep(bench, "app", "predict")
+    app, *others = [keep(bench, f"app-{n}", "predict") for n in range(1 + 2 * GUESSES // SHARE)]
     moment = 100.0
     who = Identities("", TokenFile(bench.settings.tokens_file), None, must=True, clock=lambda: moment)
 
     def ask(text: str) -> str:
-        try:
-            return asyncio.run(who.ask(f"Bearer {text}".encode())).name
-        except (Unauthorized, RateLimited) as error:
-            return type(error).__name__
+        return asyncio.run(answered(who, header_of(text)))
 
-    assert ask(secret) == "app"
-    guessed = [ask(f"{secret[:-4]}{n:04}") for n in range(GUESSES + 5)]
-    assert guessed == ["Unauthorized"] * (GUESSES - 1) + ["RateLimited"] * 6
-    assert ask(f"{secret[:-4]}0000") == "Unauthorized"  # remembered, so it costs nothing
-    known = who.known(f"Bearer {secret}".encode(), moment)
-    assert known is not None and known.name == "app"
+    assert ask(app) == "app-0"
+    guessed = [ask(f"{app[:-4]}{n:04}") for n in range(SHARE + 2)]
+    assert guessed == ["Unauthorized"] * (SHARE - 1) + ["RateLimited"] * 3  # who knows one id has that id's share
+    assert ask(others[0]) == "app-1"
+    guessed = [ask(f"{other[:-4]}{n:04}") for other in others[1:] for n in range(SHARE)]
+    assert guessed.count("Unauthorized") == GUESSES - SHARE - 1 and guessed[-1] == "RateLimited"  # and who knows many has the server's
+    assert ask(f"{app[:-4]}0000") == "Unauthorized"  # remembered, so it costs nothing
+    assert [ask(f"zebra_{n:012x}_{'x' * 43}") for n in range(100)] == ["Unauthorized"] * 100  # nor does an id of no token
+    known = who.known(header_of(app), moment)
+    assert known is not None and known.name == "app-0"
+
+
+def test_a_burst_of_requests_with_one_token_is_one_guess(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    moment, secret = 100.0, keep(bench, "app", "predict")
+    who = Identities("", TokenFile(bench.settings.tokens_file), None, must=True, clock=lambda: moment)
+    counted = Counted(monkeypatch)
+
+    async def burst() -> list[str]:
+        assert who.known(header_of(secret), moment) is None
+        return await asyncio.gather(*(answered(who, header_of(secret)) for _ in range(100)))
+
+    assert asyncio.run(burst()) == ["app"] * 100 and counted.times == 1
+    moment += GOOD_S + 1  # no longer known without asking
+    assert asyncio.run(burst()) == ["app"] * 100
+    keep(bench, "unrelated", "predict")
+    moment += LOOK_S + 1
+    assert asyncio.run(burst()) == ["app"] * 100 and counted.times == 1
+
+
+def test_a_request_that_goes_away_leaves_the_others_their_answer(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = keep(bench, "app", "predict")
+    who = Identities("", TokenFile(bench.settings.tokens_file), None, must=True)
+    counted = Counted(monkeypatch)
+
+    async def burst() -> list[object]:
+        counted.go.clear()
+        asked = [asyncio.create_task(answered(who, header_of(secret))) for _ in range(5)]
+        while not counted.times:
+            await asyncio.sleep(0.001)
+        asked[0].cancel()
+        asked[3].cancel()
+        await asyncio.wait(asked[:1])
+        counted.go.set()
+        return [type(a) if isinstance(a, BaseException) else a for a in await asyncio.gather(*asked, return_exceptions=True)]
+
+    gone = asyncio.CancelledError
+    assert asyncio.run(burst()) == [gone, "app", "app", gone, "app"] and counted.times == 1
+
+
+def test_a_token_revoked_while_it_is_compared_is_refused(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    moment, secret = 100.0, keep(bench, "app", "predict")
+    book = TokenFile(bench.settings.tokens_file)
+    who = Identities("", book, None, must=True, clock=lambda: moment)
+    counted = Counted(monkeypatch)
+
+    async def race() -> str:
+        counted.go.clear()
+        asked = asyncio.create_task(answered(who, header_of(secret)))
+        while not counted.times:
+            await asyncio.sleep(0.001)
+        book.revoke("app", now())
+        who.known(b"", moment + LOOK_S)
+        counted.go.set()
+        return await asked
+
+    assert asyncio.run(race()) == "Unauthorized" and who.known(header_of(secret), moment + LOOK_S) is None
+
+
+@pytest.mark.parametrize("fault", ["no descriptors", "no permission", "no folder"])
+def test_a_revocation_counts_once_the_file_can_be_read_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fault: str
+) -> None:
+    moment, secret = 100.0, keep(bench, "app", "predict")
+    book = TokenFile(bench.settings.tokens_file)
+    who = Identities("", book, None, must=True, clock=lambda: moment)
+
+    def ask() -> str:
+        nonlocal moment
+        moment += LOOK_S
+        known = who.known(header_of(secret), moment)
+        return known.name if known else asyncio.run(answered(who, header_of(secret)))
+
+    assert ask() == "app"
+    book.revoke("app", now())
+    # A test that runs as root may read what chmod forbids, so the system's word is put in its mouth; the stamp does not change.
+    code, call = {"no descriptors": (errno.EMFILE, "open"), "no permission": (errno.EACCES, "open"), "no folder": (errno.EACCES, "stat")}[
+        fault
+    ]
+    real = getattr(Path, call)
+
+    def failing(self: Path, *how: Any, **more: Any) -> Any:
+        if self == book.path:
+            raise OSError(code, os.strerror(code))
+        return real(self, *how, **more)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, call, failing)
+        assert [ask() for _ in range(5)] == ["app"] * 5  # as it was last read
+    assert len([r for r in caplog.records if "stay as they were" in r.message]) == 1
+    assert ask() == "Unauthorized" and "can be read again" in caplog.text
+
+
+def test_a_file_of_tokens_that_cannot_be_read_at_the_start_opens_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: Any, **__: Any) -> Any:
+        raise PermissionError(errno.EACCES, "no")
+
+    book = TokenFile(tmp_path / "tokens.json")
+    laptop = Identities("", book, None, must=False, clock=lambda: 0.0)
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "stat", failing)
+        assert Identities("", book, None, must=False).required
+        assert laptop.known(b"", LOOK_S) is ANYBODY  # where there was no file a second ago
 
 
 def test_the_file_holds_no_secret_and_is_for_its_owner_only(bench: Bench) -> None:

@@ -1,5 +1,6 @@
 """Real parts for the server's tests: three versions in a real MLflow registry, a real ledger per test, a real server."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -72,6 +73,14 @@ def until(seen: Callable[[], Any], seconds: float = 60.0) -> Any:
             return answer
         time.sleep(0.02)
     raise AssertionError("waited in vain")
+
+
+def in_the_loop() -> bool:
+    """Whether whoever asks holds up an event loop meanwhile."""
+    try:
+        return asyncio.get_running_loop() is not None
+    except RuntimeError:
+        return False
 
 
 def flip(path: Path) -> None:

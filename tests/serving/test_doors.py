@@ -8,8 +8,13 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.serving.conftest import COLUMNS, MODEL, ROW, Bench, Shelf, make_bench, rows
+from tests.serving.conftest import COLUMNS, MODEL, ROW, Bench, Shelf, in_the_loop, make_bench, rows, until
+from tests.serving.test_routing import ramp
 from zebra_assets.settings import Settings
+from zebra_serving.dataplane import INLINE_BYTES
+from zebra_serving.doors import open_inference
+from zebra_serving.doors.tensors import inference
+from zebra_serving.problems import InputInvalid, TooLarge
 
 TYPES = {"int64": "INT64", "float64": "FP64", "string": "BYTES", "bool": "BOOL"}
 
@@ -89,6 +94,55 @@ def test_v2_names_the_tensor_that_does_not_fit(client: httpx.Client, change: dic
     inputs.sort(key=lambda t: t["name"] in ("tenure", "tenurre"))
     answer = client.post(f"/v2/models/{MODEL}/infer", json={"inputs": inputs})
     assert answer.status_code == 422 and says in json.dumps(answer.json()["errors"]), answer.text
+
+
+@pytest.mark.parametrize("with_route", [False, True])
+def test_v2_refuses_outputs_before_it_predicts_and_captures_nothing_of_it(bench: Bench, with_route: bool) -> None:
+    if with_route:
+        ramp(bench)
+    bench.promote("1")
+    app = bench.app()
+    with bench.running(app) as client:
+        until(lambda: app.loader.current and (app.fleet.default.router.plan or not with_route))
+        for outputs, says in (([{"name": "probability"}], "an output: predict, score"), ([{"name": "score"}] * 2, "each output once")):
+            answer = client.post(f"/v2/models/{MODEL}/infer", json={"inputs": tensors(rows(3)), "outputs": outputs})
+            assert answer.status_code == 422 and says in answer.json()["errors"][0]["expected"], answer.text
+        many = client.post(f"/v2/models/{MODEL}/infer", json={"inputs": tensors([ROW]), "outputs": [{"name": "x"}] * 5000})
+        assert many.status_code == 422 and len(many.json()["errors"]) == 100
+        good = client.post(f"/v2/models/{MODEL}/infer", json={"inputs": tensors(rows(4)), "outputs": [{"name": "predict"}]})
+        assert good.status_code == 200 and "zebra_rows_total 4.0" in client.get("/metrics").text
+    assert bench.events.count(MODEL) == 4
+
+
+def test_v2_reads_a_large_request_beside_the_event_loop(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+
+    def watched(body: bytes, length: bytes | None) -> Any:
+        seen.append(in_the_loop())
+        return inference(body, length)
+
+    monkeypatch.setattr(open_inference, "inference", watched)
+    for count in (2, 2000):
+        body, headers = binary(rows(count))
+        assert (len(body) <= INLINE_BYTES) == (count == 2)
+        assert client.post(f"/v2/models/{MODEL}/infer", content=body, headers=headers).status_code == 200
+    assert seen == [True, False]
+
+
+def test_v2_stops_reading_texts_when_there_are_more_than_rows_may_be() -> None:
+    def texts(count: int) -> bytes:
+        data = bytes(4) * count + b"\xff"  # and a length that is cut off, which is noticed by whoever reads so far
+        head = {"name": "contract", "datatype": "BYTES", "shape": [count], "parameters": {"binary_data_size": len(data)}}
+        return json.dumps({"inputs": [head]}).encode() + data
+
+    def read(count: int) -> None:
+        body = texts(count)
+        inference(body, str(body.index(b"]}") + 2).encode())
+
+    with pytest.raises(InputInvalid):
+        read(10_000)
+    with pytest.raises(TooLarge, match="more than 10,000 texts"):
+        read(10_001)
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,11 @@ from starlette.types import Receive, Scope, Send
 from zebra_assets.contracts.model_folder import ModelFeature
 from zebra_serving.answer import Answer
 from zebra_serving.dataplane import DataPlane
-from zebra_serving.doors.tensors import LENGTH, Inference, Tensor, inference, packed
+from zebra_serving.doors.tensors import LENGTH, Asked, Inference, Tensor, inference, packed
 from zebra_serving.doors.wire import expect_get, patience, posted_by_program, posted_json, send_json
 from zebra_serving.fleet import Fleet
 from zebra_serving.problems import FieldError, InputInvalid, NoSuchPath
+from zebra_serving.refusals import MAX_ERRORS
 from zebra_serving.rows import Rows
 from zebra_serving.schema import RowSchema
 from zebra_serving.served import Served, datatype_of
@@ -80,15 +81,20 @@ class OpenInferenceDoor:
     ) -> None:
         length = headers.get(LENGTH)
         body = await (posted_json if length is None and b"content-type" in headers else posted_by_program)(scope, receive, headers)
-        asked = inference(body, length)
+        asked: Inference | None = None
         head = 0
 
         def read(served: Served) -> Rows:
+            nonlocal asked
             _of_version(served, version)  # it may have changed since
+            asked = asked or inference(body, length)  # once, though a route may have two versions read it
+            if asked.outputs:
+                _expect(asked.outputs, _names(served))
             return served.schema.convert_columns(_columns(served.schema, asked.inputs))
 
         def write(answer: Answer) -> bytes:
             nonlocal head
+            assert asked is not None  # `read` was there before
             promotion = answer.served.promotion
             outputs, data = _outputs(answer, asked)
             said = {"model_name": promotion.model, "model_version": promotion.version, "id": asked.id or request_id, "outputs": outputs}
@@ -133,7 +139,7 @@ def _columns(schema: RowSchema, inputs: list[Tensor]) -> dict[str, list[Any]]:
         return _matrix(schema, inputs[0])
     errors = [e for t in inputs if (e := _misfit(t, features.get(t.name), inputs[0].shape[:1])) is not None]
     if errors:
-        raise InputInvalid(errors[:100], len(errors), message="The tensors do not fit the model's columns.")
+        raise InputInvalid(errors[:MAX_ERRORS], len(errors), message="The tensors do not fit the model's columns.")
     columns = {t.name: _flat(t.data or []) for t in inputs}
     wrong = [FieldError(0, t.name, f"{t.shape[0]} values", str(len(columns[t.name]))) for t in inputs if len(columns[t.name]) != t.shape[0]]
     if wrong or not inputs:
@@ -166,14 +172,28 @@ def _flat(data: list[Any]) -> list[Any]:
     return list(chain.from_iterable(data)) if data and all(isinstance(d, list) for d in data) else data
 
 
+def _names(served: Served) -> list[str]:
+    """The outputs a version has; of one without an example nobody knows yet whether it gives scores."""
+    return ["predict", "score"] if served.outputs[1] or served.call_s is None else ["predict"]
+
+
+def _expect(asked: list[Asked], names: list[str]) -> None:
+    """Raises `InputInvalid` for an output that is not among ``names``, or asked for twice, which could make an answer of any size."""
+    wanted = [a.name for a in asked]
+    if wrong := [FieldError(0, n[:60], f"an output: {', '.join(names)}", n[:60]) for n in wanted if n not in names]:
+        raise InputInvalid(wrong[:MAX_ERRORS], len(wrong), message="The model has no such output.")
+    if len(set(wanted)) < len(wanted):
+        raise InputInvalid([FieldError(0, None, "each output once", "a name twice")])
+
+
 def _outputs(answer: Answer, asked: Inference) -> tuple[list[dict[str, Any]], bytes]:
     """The outputs that were asked for, and the binary data of those that are wanted so."""
     labels, scores = answer.scored.labels, answer.scored.scores
     found = {"predict": (datatype_of(labels[0]), labels)}
     if scores is not None:
         found["score"] = ("FP64", scores)
-    if unknown := [a.name for a in asked.outputs or () if a.name not in found]:
-        raise InputInvalid([FieldError(0, name, f"an output: {', '.join(found)}", name) for name in unknown])
+    if asked.outputs:
+        _expect(asked.outputs, list(found))
     outputs, parts = [], []
     for name, wanted in dict.fromkeys(found).items() if asked.outputs is None else ((a.name, a) for a in asked.outputs):
         datatype, values = found[name]

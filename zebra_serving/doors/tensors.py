@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from zebra_serving.problems import FieldError, InputInvalid, Malformed
+from zebra_serving.problems import FieldError, InputInvalid, Malformed, TooLarge
+from zebra_serving.refusals import MAX_ROWS
 
 LENGTH = b"inference-header-content-length"
 DTYPES = {
@@ -60,6 +61,7 @@ def inference(body: bytes, length: bytes | None) -> Inference:
     Raises:
         Malformed: neither JSON nor the extension, or binary data of another size than announced.
         InputInvalid: a tensor's binary data is no such tensor.
+        TooLarge: more texts than a request may have rows.
     """
     size = len(body)
     if length is not None:
@@ -109,6 +111,11 @@ def _filled(tensor: Tensor, data: bytes) -> list[Any]:
     return [None if value != value else value for value in found.tolist()]  # as everywhere, NaN is a number that is missing
 
 
+def too_many_texts(name: str) -> TooLarge:
+    """What to say where texts, of which each row has one, go on beyond `MAX_ROWS`: 8 MiB hold two million empty ones."""
+    return TooLarge(f"The tensor '{name[:60]}' has more than {MAX_ROWS:,} texts.", fix=f"send the rows in parts of {MAX_ROWS:,} or fewer")
+
+
 def _texts(tensor: Tensor, data: bytes) -> list[str]:
     found, at = list[str](), 0
     try:
@@ -118,6 +125,8 @@ def _texts(tensor: Tensor, data: bytes) -> list[str]:
                 raise ValueError("it ends too early")
             found.append(data[at + 4 : end].decode())
             at = end
+            if len(found) > MAX_ROWS:
+                raise too_many_texts(tensor.name)
     except (struct.error, ValueError) as error:
         raise InputInvalid([FieldError(len(found), tensor.name, "UTF-8 text behind its length", str(error)[:60])]) from error
     return found

@@ -19,10 +19,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.serving.conftest import COLUMNS, MODEL, REPO, ROW, Bench, Shelf, make_bench, rows, until
+from tests.serving.conftest import COLUMNS, MODEL, REPO, ROW, Bench, Shelf, in_the_loop, make_bench, rows, until
 from zebra_assets.adapters.model_files import LoadedModel, load_model
 from zebra_assets.training.package import write_model
 from zebra_serving.compile.forms import Plain
+from zebra_serving.doors import explaining
 from zebra_serving.doors.explaining import MAX_ROWS
 from zebra_serving.examples import request_of
 from zebra_serving.explain.helper import Helper, Refusal
@@ -114,6 +115,20 @@ def test_an_explanation_is_counted_and_not_captured(client: httpx.Client, projec
 def test_what_cannot_be_explained_is_told_why(client: httpx.Client, path: str, body: Any, status: int, says: str) -> None:
     answer = client.post(path, json=body)
     assert (answer.status_code, says in answer.text, "explanation" in answer.json().get("predictions", [{}])[0]) == (status, True, False)
+
+
+def test_a_large_request_for_an_explanation_is_read_beside_the_event_loop(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+
+    def watched(*given: Any) -> Any:
+        seen.append(in_the_loop())
+        return read(*given)
+
+    read = explaining._rows
+    monkeypatch.setattr(explaining, "_rows", watched)
+    for count in (MAX_ROWS + 1, 1000):
+        assert client.post(WHY, json={"rows": rows(count)}).status_code == 413
+    assert seen == [True, False]
 
 
 def test_the_interface_describes_an_explanation(client: httpx.Client) -> None:

@@ -16,10 +16,12 @@ import numpy as np
 import pytest
 
 from benchmarks.serving.venvs import installed
-from tests.serving.conftest import MODEL, ROW, Bench, rows, served, until
+from tests.serving.conftest import MODEL, ROW, Bench, in_the_loop, rows, served, until
 from zebra_assets.adapters.token_file import TokenFile
 from zebra_assets.governance.tokens import mint
 from zebra_assets.settings import Settings
+from zebra_serving.rpc import gateway
+from zebra_serving.rpc.gateway import body_of
 from zebra_serving.rpc.messages import CLASSES, SERVICE
 
 CLIENTS = Path(__file__).with_name("clients")
@@ -171,6 +173,26 @@ def test_a_deadline_is_the_requests_patience(bench: Bench) -> None:
         Client(port)("ModelInfer", timeout=None, **typed([ROW]))
         # gRPC rounds what is left upwards before it goes over the wire (of 3 s, 3.008 arrived once).
         assert 0 < seen[0] < 25 and seen[1] == 30
+
+
+def test_many_typed_values_are_read_beside_the_event_loop_and_no_more_texts_than_rows_may_be(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+
+    def watched(request: Any) -> Any:
+        seen.append(in_the_loop())
+        return body_of(request)
+
+    monkeypatch.setattr(gateway, "body_of", watched)
+    with serving(bench) as (_, _, port):
+        call = Client(port)
+        assert call("ModelInfer", **typed([ROW])).outputs and call("ModelInfer", **typed(rows(2000))).outputs
+        assert seen == [True, False]
+        flood = typed([ROW])
+        flood["inputs"][2]["contents"] = {"bytes_contents": [b""] * 10_001}
+        code, words = call.refused("ModelInfer", **flood)
+        assert code == grpc.StatusCode.RESOURCE_EXHAUSTED and "'contract' has more than 10,000 texts" in words
 
 
 def test_no_port_no_import_and_a_process_serves_both(bench: Bench) -> None:

@@ -7,6 +7,7 @@
 in force is explained, also where a route shares requests out. Asked by `native`; the work is `explain/helper`'s.
 """
 
+import asyncio
 import time
 from typing import Any
 from urllib.parse import parse_qs
@@ -15,6 +16,7 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from zebra_serving.access.log import ANSWERING
+from zebra_serving.dataplane import INLINE_BYTES
 from zebra_serving.doors.wire import patience, posted_json, send_json
 from zebra_serving.explain.helper import Helper
 from zebra_serving.explain.words import Share, Told
@@ -60,7 +62,8 @@ class Explaining:
             if served.approval is not None:
                 raise NotExplainable("The version runs code of its own, which only its fenced process may do.", fix="GET /model")
             folder = one.staging.folder(served.promotion)
-            told = await self._helper.explain(folder, served.promotion.model_digest, _rows(served, body), patience(headers))
+            rows = _rows(served, body) if len(body) <= INLINE_BYTES else await asyncio.to_thread(_rows, served, body)
+            told = await self._helper.explain(folder, served.promotion.model_digest, rows, patience(headers))
             status = 200
         except Exception as error:
             status = getattr(error, "http_status", 500)

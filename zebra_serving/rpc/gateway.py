@@ -4,6 +4,7 @@ So tokens, scopes, rates, limits, deadlines, routing, capture, metrics and the a
 tensor's raw contents are what REST's binary extension carries, and pass through untouched.
 """
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,8 +13,10 @@ import msgspec
 from starlette.types import ASGIApp, Message
 
 from zebra_assets.contracts.names import NAME, VERSION
-from zebra_serving.doors.tensors import LENGTH
+from zebra_serving.dataplane import INLINE_BYTES
+from zebra_serving.doors.tensors import LENGTH, too_many_texts
 from zebra_serving.problems import FieldError, InputInvalid, Malformed, NoSuchPath
+from zebra_serving.refusals import MAX_ROWS
 from zebra_serving.rpc.messages import CLASSES, CONTENTS
 
 # Said by the transport, or by us.
@@ -51,7 +54,7 @@ class Gateway:
 
     async def infer(self, request: Any, metadata: Iterable[tuple[str, str | bytes]], remaining_s: float | None, peer: str) -> Reply:
         """The answer to a `ModelInferRequest`. Raises as `path_of` and `body_of`."""
-        head, data = body_of(request)
+        head, data = await asyncio.to_thread(body_of, request) if request.ByteSize() > INLINE_BYTES else body_of(request)
         headers = [*_headers(metadata, remaining_s), (LENGTH, str(len(head)).encode())]
         return await self._ask("POST", f"{path_of(request.model_name, request.model_version)}/infer", headers, head + data, peer)
 
@@ -91,6 +94,7 @@ def body_of(request: Any) -> tuple[bytes, bytes]:
     Raises:
         Malformed: raw contents of another number than inputs, or beside typed ones.
         InputInvalid: typed contents for a datatype that has none, or text that is no UTF-8.
+        TooLarge: more texts than a request may have rows.
     """
     raw = list(request.raw_input_contents)
     if raw and (len(raw) != len(request.inputs) or any(t.HasField("contents") for t in request.inputs)):
@@ -128,6 +132,8 @@ def _values(tensor: Any) -> list[Any]:
     where = CONTENTS.get(tensor.datatype)
     if where is None:
         raise InputInvalid([FieldError(0, tensor.name, f"one of {', '.join(CONTENTS)}", tensor.datatype[:60])])
+    if where == "bytes_contents" and len(tensor.contents.bytes_contents) > MAX_ROWS:
+        raise too_many_texts(tensor.name)
     values = list(getattr(tensor.contents, where))
     if where == "bytes_contents":
         try:

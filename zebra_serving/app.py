@@ -124,13 +124,13 @@ class App:
                 control = self.control if "control" in self.__dict__ else await asyncio.to_thread(lambda: self.control)
                 await control(scope, receive, answer)
         except ClientDisconnect:
-            status = status or 499
+            pass  # counted below, as a gRPC call is that was given up
         except Exception as error:
             if status:  # too late for another answer
                 raise
             await _refuse(error, request_id, answer)
         finally:
-            route, seconds = self._route(scope["path"]), time.perf_counter() - began
+            route, seconds, status = self._route(scope["path"]), time.perf_counter() - began, status or 499
             self.metrics.answered(route, status, seconds)
             if tracing is not None and trace is not None:
                 tracing.end(trace, status)

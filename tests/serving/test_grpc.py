@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 
 from benchmarks.serving.venvs import installed
 from tests.serving.conftest import MODEL, ROW, Bench, in_the_loop, rows, served, until
+from tests.serving.test_batching import Slow
 from zebra_assets.adapters.token_file import TokenFile
 from zebra_assets.governance.tokens import mint
 from zebra_assets.settings import Settings
@@ -173,6 +175,23 @@ def test_a_deadline_is_the_requests_patience(bench: Bench) -> None:
         Client(port)("ModelInfer", timeout=None, **typed([ROW]))
         # gRPC rounds what is left upwards before it goes over the wire (of 3 s, 3.008 arrived once).
         assert 0 < seen[0] < 25 and seen[1] == 30
+
+
+def test_a_call_that_is_given_up_is_counted_as_such(bench: Bench) -> None:
+    with serving(bench) as (app, client, port):
+        slow = Slow(app.loader.current.model)
+        app.loader.current = replace(app.loader.current, model=slow)
+        caller = Client(port)
+        call = caller.channel.unary_unary(
+            f"/{SERVICE}/ModelInfer", CLASSES["ModelInferRequest"].SerializeToString, CLASSES["ModelInferResponse"].FromString
+        )
+        pending = call.future(CLASSES["ModelInferRequest"](**typed([ROW])), timeout=20)
+        until(lambda: slow.calls)
+        pending.cancel()
+        until(lambda: 'zebra_requests_total{route="/v2/infer",' in client.get("/metrics").text)
+        slow.go.set()
+        page = client.get("/metrics").text
+    assert 'zebra_requests_total{route="/v2/infer",status="499"} 1.0' in page and 'status="0"' not in page
 
 
 def test_many_typed_values_are_read_beside_the_event_loop_and_no_more_texts_than_rows_may_be(

@@ -74,7 +74,10 @@ def refuse_count(rows: int) -> NoReturn:
 
 def shown(value: Any) -> str:
     """A JSON value for an error message, at most 60 characters of it."""
-    text = msgspec.json.encode(value).decode()
+    try:
+        text = msgspec.json.encode(value).decode()
+    except RecursionError:  # it was read nearer to the stack's beginning than we are
+        return f"{'an object' if isinstance(value, dict) else 'a list'}, nested too deeply to be shown"
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 

@@ -37,7 +37,10 @@ class Moment(dt.datetime):
         if not isinstance(value, str):
             raise ValueError("Expected `str`")
         moment = cls.fromisoformat(value)
-        return moment if moment.tzinfo is None else moment.astimezone(dt.UTC).replace(tzinfo=None)
+        try:
+            return moment if moment.tzinfo is None else moment.astimezone(dt.UTC).replace(tzinfo=None)
+        except OverflowError as error:  # its zone puts it before the year 1, or after 9999
+            raise ValueError("Expected a time of the years 1 to 9999") from error
 
 
 @dataclass(frozen=True)

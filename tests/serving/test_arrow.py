@@ -4,6 +4,7 @@ import datetime as dt
 import json
 import struct
 from collections import Counter
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -15,8 +16,9 @@ from tests.serving.conftest import COLUMNS, MODEL, ROW, Bench, Shelf, make_bench
 from zebra_assets.adapters.sketches import SqlSketches
 from zebra_assets.contracts.model_folder import ModelFeature
 from zebra_serving.bulk import ArrowColumn, columns_of, schema_of
+from zebra_serving.doors import arrow
 from zebra_serving.doors.arrow import FILE, STREAM
-from zebra_serving.problems import InputInvalid, TooLarge
+from zebra_serving.problems import InputInvalid, Malformed, TooLarge
 from zebra_serving.schema import RowSchema
 
 SCHEMA = pa.schema(
@@ -200,6 +202,7 @@ def lying() -> dict[str, bytes]:
         "only a schema's head": good[:64], "an index beyond its dictionary": stream(table(2).set_column(2, "contract", wrong_index)),
         "an offset beyond its text": offsets,
         "text that is no UTF-8": stream(table(2).set_column(2, "contract", text)),
+        "a column's name that is no UTF-8": honest.replace(b"contract", b"\xffontract"),
     }  # fmt: skip
 
 
@@ -208,6 +211,12 @@ def test_a_body_that_lies_is_the_clients_fault(client: httpx.Client, which: str)
     for kind in (STREAM, FILE):
         answer = post(client, lying()[which], kind)
         assert answer.status_code in (400, 422) and answer.json()["error"] and answer.json()["fix"], answer.text
+
+
+def test_a_time_zone_that_is_no_text_is_no_arrow() -> None:
+    body = stream(pa.table({"at": pa.array([1], pa.timestamp("s", "Europe/Oslo"))})).replace(b"Europe", b"\xffurope")
+    with pytest.raises(Malformed, match="cannot be read as Arrow"):
+        arrow.read(SimpleNamespace(schema=RowSchema([ModelFeature(name="at", dtype="timestamp")])), body, STREAM)  # type: ignore[arg-type]
 
 
 def test_no_flipped_byte_gets_more_than_a_refusal_or_an_answer(client: httpx.Client) -> None:

@@ -2,13 +2,18 @@
 
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
 
 from tests.serving.conftest import MODEL, ROW, Bench, Shelf, make_bench, rows, until
+from zebra_assets.contracts.model_folder import ModelFeature
 from zebra_assets.settings import Settings
+from zebra_serving.problems import FieldError, InputInvalid
+from zebra_serving.refusals import shown
+from zebra_serving.schema import RowSchema
 
 JSON = {"content-type": "application/json"}
 
@@ -98,6 +103,40 @@ def test_a_body_that_cannot_be_read_is_the_clients_fault_and_says_so(client: htt
     answer = client.post("/predict", content=body, headers=JSON)
     assert answer.status_code == status, answer.text
     assert answer.json()["error"] and answer.json()["fix"]
+
+
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-10:00"])
+def test_a_time_that_its_zone_takes_out_of_the_calendar_is_a_wrong_value(moment: str) -> None:
+    schema = RowSchema([ModelFeature(name="at", dtype="timestamp")])
+    ways: list[Callable[[], Any]] = [
+        lambda: schema.decode(json.dumps({"at": moment}).encode()),
+        lambda: schema.decode(json.dumps({"rows": [{"at": moment}]}).encode()),
+        lambda: schema.decode(json.dumps({"columns": {"at": [moment]}}).encode()),
+        lambda: schema.convert([{"at": moment}]),
+        lambda: schema.convert_columns({"at": [moment]}),
+    ]
+    for way in ways:
+        with pytest.raises(InputInvalid) as refused:
+            way()
+        assert refused.value.errors == [FieldError(0, "at", schema.expected(schema.features[0]), f'"{moment}"')]
+    assert schema.fitting([{"at": moment}]) is None and schema.decode(b'{"at": "0001-01-02T00:00:00+23:59"}').values[0][0].year == 1
+
+
+def test_what_is_nested_too_deeply_to_be_shown_is_refused_all_the_same() -> None:
+    deep_list, deep_object = list[Any](), dict[str, Any]()
+    for _ in range(5000):
+        deep_list, deep_object = [deep_list], {"a": deep_object}
+    assert [shown(deep_list), shown(deep_object)] == [f"{kind}, nested too deeply to be shown" for kind in ("a list", "an object")]
+
+
+@pytest.mark.parametrize("path", ["/predict", "/akerbp/predict", "/predict?explain=true", f"/v2/models/{MODEL}/infer"])
+def test_no_depth_of_nesting_gets_more_than_a_refusal(client: httpx.Client, path: str) -> None:
+    # Read near the beginning of the stack, shown further from it: the depths between the two are few, and where, the server's calls say.
+    for depth in range(900, 1000):
+        deep = "[" * depth + "]" * depth
+        tensor = f'{{"inputs": [{{"name": "tenure", "shape": [1], "datatype": "INT64", "data": [{deep}]}}]}}'
+        for body in (tensor,) if "v2" in path else (f'{{"tenure": {deep}}}', deep):
+            assert client.post(path, content=body, headers=JSON).status_code in (400, 422), depth
 
 
 @pytest.mark.parametrize(

@@ -43,14 +43,17 @@ def read(served: Served, body: bytes, kind: bytes) -> Columns:
         TooLarge: too many rows.
     """
     from zebra_serving.bulk import columns_of, schema_of
-    from zebra_serving.doors.ipc import opened, whole
+    from zebra_serving.doors.ipc import no_arrow, opened, whole
 
     reader = opened(body, file=kind == FILE, max_rows=MAX_ROWS)
-    schema_of(served.schema, reader.schema)
-    batch = whole(reader)
-    if not batch.num_rows:
-        refuse_count(0)
-    return columns_of(served.schema, batch)
+    try:
+        schema_of(served.schema, reader.schema)
+        batch = whole(reader)
+        if not batch.num_rows:
+            refuse_count(0)
+        return columns_of(served.schema, batch)
+    except UnicodeDecodeError as error:  # a name, of a column or its time zone, which pyarrow decodes when it is looked at
+        raise no_arrow(error) from error
 
 
 def write(answer: Answer) -> bytes:

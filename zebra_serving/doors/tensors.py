@@ -65,7 +65,7 @@ def inference(body: bytes, length: bytes | None) -> Inference:
     """
     size = len(body)
     if length is not None:
-        if not length.isdigit() or int(length) > size:
+        if not length.isdigit() or len(length) > 19 or int(length) > size:  # of more than 4,300 digits `int` makes no number
             raise Malformed(f"The body has no {length.decode('latin-1')[:20]} bytes of JSON.", fix="Inference-Header-Content-Length")
         size = int(length)
     try:

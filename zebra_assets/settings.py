@@ -37,7 +37,7 @@ class Settings(BaseSettings):
     serving_host: str = Field(default="127.0.0.1", description="Address the server binds.")
     serving_port: int = Field(default=8080, ge=0, le=65535, description="Port the server binds; 0 picks a free one.")
     serving_grpc_port: int | None = Field(
-        default=None, ge=0, le=65535, description="Port for the Open Inference Protocol over gRPC; 0 picks a free one; default none."
+        default=None, ge=0, le=65535, description="Port for Open Inference over gRPC; 0, with one worker, picks a free one; default none."
     )
     serving_token: SecretStr | None = Field(default=None, description="A bearer token with every scope, beside those of `mlops token`.")
     serving_tokens_file: Path | None = Field(default=None, description="File of `mlops token`; default .zebraops/serving/tokens.json.")

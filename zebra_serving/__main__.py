@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 from zebra_assets.contracts.names import check_name
-from zebra_assets.errors import NotFound, Unavailable, ZebraError, did_you_mean
+from zebra_assets.errors import NotFound, Unavailable, UsageError, ZebraError, did_you_mean
 from zebra_assets.settings import Settings, load_settings
 from zebra_serving.endpoint import bind, url_of
 from zebra_serving.guard import check_bind
@@ -67,7 +67,7 @@ def _serve(settings: Settings, options: argparse.Namespace) -> int:
         end_with_parent(lambda: os.kill(os.getpid(), signal.SIGTERM))
         _run(settings, options, models, count, lambda: socket.socket(fileno=options.socket), lambda sock: _say)
         return 0
-    _check_grpc(settings, host)
+    _check_grpc(settings, host, count)
     port = settings.serving_port if options.port is None else options.port
     if count > 1:
         return _supervise(settings, options, models, count, host, port)
@@ -86,13 +86,17 @@ def _serve(settings: Settings, options: argparse.Namespace) -> int:
     return 0
 
 
-def _check_grpc(settings: Settings, host: str) -> None:
+def _check_grpc(settings: Settings, host: str, workers: int) -> None:
     """Raises `Unavailable` or `UsageError` where the port that is set for gRPC cannot be had: said now, not by the event loop."""
+    if settings.serving_grpc_port == 0 and workers > 1:
+        message = f"{workers} workers would each find a free port of their own for gRPC, and nobody could say which."
+        raise UsageError(message, fix="set ZEBRA_SERVING_GRPC_PORT to one port, which all workers share; or --workers 1")
     if settings.serving_grpc_port:
         try:
             bind(host, settings.serving_grpc_port).close()
         except Unavailable as error:
-            raise Unavailable(error.message, fix="set ZEBRA_SERVING_GRPC_PORT to another port; 0 picks a free one") from error
+            free = "; 0 picks a free one" if workers == 1 else ""
+            raise Unavailable(error.message, fix=f"set ZEBRA_SERVING_GRPC_PORT to another port{free}") from error
 
 
 def _run(

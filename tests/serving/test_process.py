@@ -108,6 +108,22 @@ def test_what_cannot_be_served_ends_with_a_sentence_and_a_code(
     assert says in said and "fix:" in said
 
 
+def test_workers_that_would_each_take_another_port_for_grpc_are_not_started(
+    bench: Bench, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[int] = []
+    monkeypatch.setattr("zebra_serving.__main__._supervise", lambda *args: started.append(args[3]) or 0)
+    command = ["--model", MODEL, "--port", "0", "--project", str(bench.settings.project_dir), "--workers", "2"]
+    monkeypatch.setenv("ZEBRA_SERVING_GRPC_PORT", "0")
+    assert main(command) == 2 and not started
+    said = capsys.readouterr().err
+    assert "2 workers" in said and "fix: set ZEBRA_SERVING_GRPC_PORT" in said
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("ZEBRA_SERVING_GRPC_PORT", str(free.getsockname()[1]))
+    assert main(command) == 0 and started == [2]
+
+
 def test_with_a_token_another_host_is_allowed_if_it_is_ours(
     bench: Bench, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -133,7 +133,7 @@ def test_a_large_request_for_an_explanation_is_read_beside_the_event_loop(client
 
 def test_the_interface_describes_an_explanation(client: httpx.Client) -> None:
     operation = client.get("/openapi.json").json()["paths"]["/predict"]["post"]
-    assert [p["name"] for p in operation["parameters"]] == ["explain"] and {"409", "504"} <= operation["responses"].keys()
+    assert [p["name"] for p in operation["parameters"]] == ["explain", "x-timeout-ms"] and {"409", "504"} <= operation["responses"].keys()
     said = operation["responses"]["200"]["content"]["application/json"]["schema"]["properties"]
     assert set(said["predictions"]["items"]["properties"]["explanation"]["properties"]["contributions"]["properties"]) == set(COLUMNS)
     assert "explained" in said

@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from zebra_serving.answer import Answer
-from zebra_serving.doors.wire import PROBLEM, SAID, patience, posted_json, send_json
+from zebra_serving.doors.wire import PATIENCE, PROBLEM, SAID, patience, posted_json, send_json
 from zebra_serving.fleet import Fleet
 from zebra_serving.problems import answer_to
 
@@ -83,4 +83,5 @@ def openapi(row: dict[str, Any]) -> dict[str, Any]:
     }
     responses["200"] = {"description": "one prediction per row", "content": {"application/json": {"schema": done}}}
     body = {"required": True, "content": {"application/json": row["post"]["requestBody"]["content"]["application/json"]}}
-    return {"post": {"summary": "akerbp.mlops: predict", "requestBody": body, "responses": dict(sorted(responses.items()))}}
+    said = {"summary": "akerbp.mlops: predict", "parameters": [PATIENCE], "requestBody": body}
+    return {"post": {**said, "responses": dict(sorted(responses.items()))}}

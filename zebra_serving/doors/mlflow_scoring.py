@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from zebra_serving.answer import Answer
 from zebra_serving.doors.casting import KEYS, cast
-from zebra_serving.doors.wire import PROBLEM, SAID, expect_get, patience, posted_json, send_json
+from zebra_serving.doors.wire import PATIENCE, PROBLEM, SAID, expect_get, patience, posted_json, send_json
 from zebra_serving.fleet import Fleet
 from zebra_serving.rows import Rows
 from zebra_serving.schema import RowSchema
@@ -181,7 +181,7 @@ def openapi(schema: RowSchema | None) -> dict[str, Any]:
         said["example"] = {"dataframe_split": {"columns": list(row), "data": [list(row.values())]}}
     body = {"required": True, "content": {"application/json": said}}
     return {
-        "/invocations": {"post": {"summary": "MLflow: predict", "requestBody": body, "responses": done}},
+        "/invocations": {"post": {"summary": "MLflow: predict", "parameters": [PATIENCE], "requestBody": body, "responses": done}},
         "/ping": {
             "get": {
                 "summary": "MLflow: ready",

@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 from zebra_serving.answer import Answer
 from zebra_serving.doors import arrow, explaining
 from zebra_serving.doors.explaining import Explaining
-from zebra_serving.doors.wire import JSON, MAX_BYTES, PROBLEM, SAID, patience, posted, send_json
+from zebra_serving.doors.wire import JSON, MAX_BYTES, PATIENCE, PROBLEM, SAID, patience, posted, send_json
 from zebra_serving.fleet import Fleet
 from zebra_serving.refusals import MAX_ROWS
 
@@ -120,7 +120,7 @@ def openapi(row: dict[str, Any] | None) -> dict[str, Any]:
             "summary": "Predict",
             "description": "One bare row, or up to 10,000 as `rows` or by column as `columns`; more as Arrow, whose answer is Arrow too. "
             "All predictions of an answer come from the version it names.",
-            "parameters": [explaining.PARAMETER],
+            "parameters": [explaining.PARAMETER, PATIENCE],
             "requestBody": {
                 "required": True,
                 "content": {"application/json": {"schema": {"anyOf": [many, one, columns]}}, **arrow.openapi()},

@@ -4,7 +4,7 @@ from typing import Any
 
 from zebra_assets.contracts.model_folder import ModelFeature
 from zebra_serving.doors.open_inference import NAMED, NUMBER
-from zebra_serving.doors.wire import PROBLEM, SAID
+from zebra_serving.doors.wire import PATIENCE, PROBLEM, SAID
 from zebra_serving.fleet import Fleet
 
 
@@ -60,7 +60,7 @@ def openapi(fleet: Fleet) -> dict[str, Any]:
     for below, parameters in (("/v2/models/{model}", [name]), ("/v2/models/{model}/versions/{version}", [name, version])):
         paths[below] = get("V2: inputs and outputs", _METADATA, *parameters)
         paths[f"{below}/ready"] = get("V2: is the model ready", _object(name=_TEXT, ready=_TRUE), *parameters)
-        paths[f"{below}/infer"] = {"post": {"summary": "V2: predict", "parameters": parameters, **infers}}
+        paths[f"{below}/infer"] = {"post": {"summary": "V2: predict", "parameters": [*parameters, PATIENCE], **infers}}
     return paths
 
 

@@ -19,6 +19,16 @@ SAID = {
     422: "rows that do not fit; `errors` lists row, field, expected, got", 500: "the model failed", 503: "not ready, or too busy",
 }  # fmt: skip
 
+# Text to a schema, because nothing is refused: what is no such number counts as none.
+PATIENCE = {
+    "name": "x-timeout-ms",
+    "in": "header",
+    "description": f"Milliseconds the client will wait, 1 to 99999999 in digits; more than {PATIENCE_S * 1000:.0f}, none, and anything "
+    "else mean that many. What cannot be answered by then is refused with 503, an explanation with 504.",
+    "schema": {"type": "string"},
+    "example": "2000",
+}
+
 
 class Door(Protocol):
     """One protocol. Raises problems; the front answers them."""

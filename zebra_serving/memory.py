@@ -2,9 +2,9 @@
 
     a request ─ add ─> rows that wait ─ fold (a thread of its own) ─> sketches ─ flush (the capture's thread) ─> the store
 
-A request pays for keeping a reference. Folding costs under a microsecond a row, and beyond `ROWS_PER_S` only a random part of
-the rows (of bulk requests: none of some of them) is folded, so that the whole stays below 2 % of a core whatever the load; how many
-that left out is in the window.
+A request pays for keeping a reference. What waits is kept apart by version, so those of a route may answer in any order. Folding
+costs under a microsecond a row, and beyond `ROWS_PER_S` only a random part of the rows (of bulk requests: none of some of them) is
+folded, so that the whole stays below 2 % of a core whatever the load; how many that left out is in the window.
 Written windows are replaced by their id, so a store that was away loses nothing and a restart begins a window of its own.
 """
 
@@ -35,15 +35,16 @@ BURST_ROWS = 20_000
 # A row costs as much in a lot of 512 as in one of 4096, and the interpreter is held for a quarter of the time: 1.4 ms by 20 columns.
 # The rows that wait are also the memory that comes and goes, 80,000 Python objects by 4096 of them.
 FOLD_AT = 1024
-# Lots that wait to be folded, 0.2 s of the fastest rows; more mean that nobody folds. A lot is some 0.7 MB of Python objects by 19 columns,
-# and what a moment of delay fills once, the interpreter keeps.
+# Lots that wait to be folded, each with the rows of all versions that answered meanwhile: 0.2 s of the fastest rows; more mean that
+# nobody folds. A lot is some 0.7 MB of Python objects by 19 columns, and what a moment of delay fills once, the interpreter keeps.
 MAX_FULL = 4
 # Of a bulk request at least so many rows or none: a sketch takes 500 at once for little more than it takes 20.
 LUMP = 500
 # Finished windows that the store has not taken yet: three days of hours.
 MAX_UNWRITTEN = 72
-# Windows that go on; a version that comes back after as many others begins another window.
-MAX_OPEN = 8
+# Windows that go on, and versions in a lot: what is in force, a route's eight candidates, and the next one in force. A version that
+# comes back after as many others begins another window.
+MAX_OPEN = 10
 
 _number = itertools.count(1)
 
@@ -52,7 +53,8 @@ _number = itertools.count(1)
 class _Waiting:
     """Rows of one version that are not folded yet."""
 
-    served: Served
+    promotion: Promotion
+    schema: RowSchema
     values: list[tuple[object, ...]] = field(default_factory=list)
     blocks: list[Columns] = field(default_factory=list)
     labels: list[object] = field(default_factory=list)
@@ -61,7 +63,7 @@ class _Waiting:
 
     def parts(self) -> list[Rows]:
         """The rows as they came: those of small requests together, those of each bulk request."""
-        return [*([Rows(self.served.schema, self.values)] if self.values else []), *self.blocks]
+        return [*([Rows(self.schema, self.values)] if self.values else []), *self.blocks]
 
 
 class Window:
@@ -119,8 +121,10 @@ class Memory:
         self._server = secrets.token_hex(4)
         self._budget = Budget(ROWS_PER_S, BURST_ROWS)
         self._lock, self._folding = Lock(), Lock()
-        self._now: _Waiting | None = None
-        self._full: deque[_Waiting] = deque()
+        # By the identity of the promotion, which the lot itself keeps alive: its fields would be hashed for every request.
+        self._now: dict[int, _Waiting] = {}
+        self._waiting = 0
+        self._full: deque[dict[int, _Waiting]] = deque()
         self._windows: dict[tuple[str, str], Window] = {}
         self._unwritten: dict[str, Window] = {}
 
@@ -137,14 +141,18 @@ class Memory:
         if 0 < part < count:
             step = slice(random.randrange(count // part), None, count // part)  # noqa: S311 - a sample
             rows, scored = rows.part(step), scored.part(step)
+        promotion, due = served.promotion, False
         with self._lock:
-            waiting = self._now
-            if waiting is None or waiting.served is not served:
-                self._turn()
-                waiting = self._now = _Waiting(served)
+            waiting = self._now.get(id(promotion))
+            if waiting is None:
+                if due := len(self._now) >= MAX_OPEN:
+                    if len(self._full) >= MAX_FULL:  # nobody folds, and versions come and go: they must not pile up either
+                        return True
+                    self._turn()
+                waiting = self._now[id(promotion)] = _Waiting(promotion, served.schema)
             if not part:
                 waiting.passed_over += count
-                return False
+                return due
             if not isinstance(rows, Columns):
                 waiting.values += rows.values
             else:
@@ -152,9 +160,11 @@ class Memory:
                 waiting.blocks.append(rows.part(slice(None)) if part == count else rows)
             waiting.labels += scored.labels
             waiting.scores += scored.scores or ()
-            waiting.passed_over += count - len(rows)
-            if len(waiting.labels) < FOLD_AT:
-                return False
+            taken = len(rows)
+            waiting.passed_over += count - taken
+            self._waiting = together = self._waiting + taken
+            if together < FOLD_AT:
+                return due
             self._turn()
         return True
 
@@ -164,11 +174,12 @@ class Memory:
             with self._lock:
                 self._turn()
             while self._full:
-                waiting, at = self._full.popleft(), now()
-                try:
-                    self._window(waiting.served, at).fold(waiting, at)
-                except Exception:  # a fault of ours must not end the memory of all that follows
-                    log.exception("%d predictions are in no sketch", len(waiting.labels))
+                for waiting in self._full.popleft().values():
+                    at = now()
+                    try:
+                        self._window(waiting, at).fold(waiting, at)
+                    except Exception:  # a fault of ours must not end the memory of all that follows
+                        log.exception("%d predictions are in no sketch", len(waiting.labels))
 
     def flush(self) -> None:
         """Write the windows that changed. Raises what the store raises; they are written the next time then."""
@@ -184,23 +195,23 @@ class Memory:
 
     def close(self) -> None:
         """Forget everything; the sketches' library complains at the interpreter's end about any that are left."""
-        self._now = None
+        self._now = {}
         self._full.clear()
         self._windows.clear()
         self._unwritten.clear()
 
     def _turn(self) -> None:
-        if self._now is not None:
+        if self._now:
             self._full.append(self._now)
-            self._now = None
+            self._now, self._waiting = {}, 0
 
-    def _window(self, served: Served, at: datetime) -> Window:
-        promotion = served.promotion
+    def _window(self, waiting: _Waiting, at: datetime) -> Window:
+        promotion = waiting.promotion
         version = (promotion.version, promotion.manifest_id)
         window = self._windows.get(version)
         if window is None or (window.began.date(), window.began.hour) != (at.date(), at.hour):
             self._windows.pop(version, None)
-            window = self._windows[version] = Window(promotion, served.schema, self._recording, self._server, at)
+            window = self._windows[version] = Window(promotion, waiting.schema, self._recording, self._server, at)
             if len(self._windows) > MAX_OPEN:
                 del self._windows[next(iter(self._windows))]
         self._unwritten[window.id] = window

@@ -4,6 +4,7 @@ import json
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,10 @@ from zebra_assets.errors import Unavailable
 from zebra_serving.answer import predict
 from zebra_serving.budget import Budget
 from zebra_serving.capture import Capture, Recording
-from zebra_serving.memory import FOLD_AT, MAX_FULL, Memory
+from zebra_serving.memory import FOLD_AT, MAX_FULL, MAX_OPEN, Memory
 from zebra_serving.metrics import Metrics
 from zebra_serving.rows import Rows
+from zebra_serving.served import Served
 
 
 def test_events_are_exactly_the_served_predictions_without_the_sensitive_column(bench: Bench) -> None:
@@ -175,6 +177,34 @@ def test_rows_that_nobody_folds_take_bounded_memory_and_are_counted(answered: tu
     memory.flush()
     (window,) = bench.sketches.windows(MODEL)
     assert (window.rows, window.sketched) == ((MAX_FULL + 100) * 4096, MAX_FULL * 4096)
+    memory.close()
+
+
+def versions_of(version: Served, count: int) -> list[Served]:
+    return [replace(version, promotion=version.promotion.model_copy(update={"version": str(i)})) for i in range(1, count + 1)]
+
+
+def test_versions_that_answer_in_turn_lose_no_row_of_the_sketches(answered: tuple) -> None:  # type: ignore[type-arg]
+    bench, (version, five, scored) = answered
+    memory, arms, dues = Memory(bench.sketches, Recording(share=1.0)), versions_of(version, 9), 0  # a champion and eight candidates
+    for i in range(9 * 300):
+        if memory.add(arms[i % 9], five, scored):
+            dues += 1
+            memory.fold()
+    assert dues == 9 * 300 * 5 // (FOLD_AT + 1), "versions share a lot, or a lot would cost as often as there are versions"
+    memory.fold()
+    memory.flush()
+    assert {w.version: (w.rows, w.sketched) for w in bench.sketches.windows(MODEL)} == {str(i): (1500, 1500) for i in range(1, 10)}
+    memory.close()
+
+
+def test_versions_that_come_and_go_are_forgotten_folded_or_not(answered: tuple) -> None:  # type: ignore[type-arg]
+    bench, (version, five, scored) = answered
+    memory = Memory(bench.sketches, Recording(share=1.0))
+    due = [memory.add(one, five, scored) for one in versions_of(version, 20 * MAX_OPEN)]
+    assert any(due) and len(memory._full) <= MAX_FULL and all(len(lot) <= MAX_OPEN for lot in (memory._now, *memory._full))
+    memory.fold()
+    assert not memory._now and not memory._full and len(memory._windows) <= MAX_OPEN
     memory.close()
 
 

@@ -3,9 +3,9 @@
 `offer` costs a request two list appends. One background thread turns what was offered into `prediction_event`s and appends them
 to the event store every half second or 500 events; another folds every row into its version's sketches (`memory`), so that rows
 do not pile up while the store waits for its disk. Events are a sample: the share that model.yaml asks for, at most so many a
-second, the rest counted as sampled out. When the store cannot be reached the queue fills, and then predictions go on uncaptured
-and counted: an answer never waits for its event. Columns that are sensitive, or not on the list of recorded ones, never become
-an event (`recording`).
+second, the rest counted as sampled out. When the store cannot be reached the queue fills, by rows or by the bytes of their texts,
+and then predictions go on uncaptured and counted: an answer never waits for its event. Columns that are sensitive, or not on the
+list of recorded ones, never become an event (`recording`).
 """
 
 import itertools
@@ -16,11 +16,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from threading import get_ident
 
-from zebra_assets.contracts.events import Event, PredictionEvent
 from zebra_assets.contracts.noun import now
 from zebra_assets.contracts.ports import EventStore
 from zebra_assets.contracts.sketch import Sketches
@@ -28,9 +25,9 @@ from zebra_assets.errors import Unavailable, ZebraError
 from zebra_serving.budget import Budget
 from zebra_serving.memory import Memory
 from zebra_serving.metrics import Metrics
+from zebra_serving.offered import Offered, text_of
 from zebra_serving.recording import NOTHING, Recording
 from zebra_serving.rows import Rows
-from zebra_serving.schema import RowSchema
 from zebra_serving.served import Scored, Served
 
 log = logging.getLogger(__name__)
@@ -38,38 +35,15 @@ log = logging.getLogger(__name__)
 # 20,000 events of 20 columns are about 30 MB: two full requests, or three minutes of 100 predictions a second.
 MAX_QUEUED = 20_000
 MAX_BATCH = 500
+# And bytes of their texts, eight times the largest JSON body. What is written at once is in memory as JSON, too.
+MAX_QUEUED_TEXT = 64 * 1024 * 1024
+MAX_BATCH_TEXT = 8 * 1024 * 1024
 MAX_BACKOFF_S = 30.0
 # What is recorded of a quiet model before the limit per second counts: one window of drift.
 BURST_EVENTS = 5000
 WRITE_SKETCHES_S = 10.0
 # Of a bulk request at least so many rows or none: one row out of its columns costs nearly as much as fifty.
 LUMP = 50
-
-
-@dataclass(slots=True)
-class _Offered:
-    """The captured rows of one request, still as cheap as they came."""
-
-    prefix: str
-    ts: datetime
-    served: Served
-    request_id: str | None
-    schema: RowSchema
-    rows: list[tuple[int, tuple[Any, ...], Any, float | None]]  # place, values, label, score
-
-    def events(self, recording: Recording) -> list[Event]:
-        p, shown = self.served.promotion, [(j, name) for j, name in enumerate(self.schema.recorded) if recording.shows(name)]
-        drawn = getattr(self.request_id, "drawn", None)  # a routed request's id knows its lot
-        # Not validated again: the values come out of our own decoder, and reading an event back validates it.
-        return [
-            PredictionEvent.model_construct(
-                type="prediction_event", event_id=f"{self.prefix}-{i}", ts=self.ts, model=p.model, version=p.version,
-                manifest_id=p.manifest_id, request_id=self.request_id,
-                features={name: recording.kept(name, values[j]) for j, name in shown if values[j] is not None or j < self.schema.width},
-                prediction=label, score=score, drawn=drawn,
-            )
-            for i, values, label, score in self.rows
-        ]  # fmt: skip
 
 
 class Capture:
@@ -91,18 +65,19 @@ class Capture:
         reachable: Callable[[], None] = lambda: None,
         flush_s: float = 0.5,
         max_queued: int = MAX_QUEUED,
+        max_text: int = MAX_QUEUED_TEXT,
     ) -> None:
         self._store, self._recording, self._reachable = store, recording, reachable
-        self._flush_s, self._max = flush_s, max_queued
+        self._flush_s, self._max, self._max_text = flush_s, max_queued, max_text
         self._budget = Budget(recording.per_second, BURST_EVENTS)
         self._memory = Memory(sketches, recording)
-        self._queue: deque[_Offered] = deque()
-        self._queued = 0
+        self._queue: deque[Offered] = deque()
+        self._queued = self._text = 0
         self._lock = threading.Lock()
         self._wake, self._due = threading.Event(), threading.Event()
         self._stopping = threading.Event()
         self._outcomes = metrics.events
-        self._away = False
+        self._away, self._loop = False, 0
         self._deadline = self._sketched_at = 0.0
         # An id is a process's 64 random bits and a count: as unique as random ones, and 7 us cheaper.
         self._process, self._count = secrets.token_hex(8), itertools.count()
@@ -121,12 +96,16 @@ class Capture:
             return None
         prefix = f"{self._process}-{next(self._count):x}"
         taken = [(i, values, *said) for i, values, said in zip(wanted, rows.at(wanted), scored.at(wanted), strict=True)]
+        # The event loop answers requests of at most 16 KiB only (`dataplane`): 500 of them are little, and need no look at their texts.
+        text = text_of(taken) if self._queued >= MAX_BATCH or get_ident() != self._loop else 0
         with self._lock:
-            if self._queued + len(taken) > self._max:
+            if self._queued + len(taken) > self._max or (text and self._text + text > self._max_text):
                 self._outcomes["dropped"].inc(len(taken))
                 return None
-            self._queue.append(_Offered(prefix, now(), served, request_id, rows.schema, taken))
+            self._queue.append(Offered(prefix, now(), served.promotion, request_id, rows.schema, taken, text))
             self._queued += len(taken)
+            if text:
+                self._text += text
             due = self._queued >= MAX_BATCH and not self._away
         if due:
             self._wake.set()
@@ -136,6 +115,8 @@ class Capture:
         return ids
 
     def start(self) -> None:
+        """Begin to write. In the event loop."""
+        self._loop = get_ident()
         for thread in self._threads:
             thread.start()
 
@@ -148,11 +129,13 @@ class Capture:
         for thread in self._threads:
             thread.join(patience_s + 5.0)
         self._memory.close()
-        if self._queued:
-            log.error("%d prediction events were lost: the event store could not be reached", self._queued)
-            self._outcomes["lost"].inc(self._queued)
+        with self._lock:
+            left, self._max = self._queued, 0  # what is answered from now on is dropped
             self._queue.clear()
-            self._queued = 0
+            self._queued = self._text = 0
+        if left:
+            log.error("%d prediction events were lost: the event store could not be reached", left)
+            self._outcomes["lost"].inc(left)
 
     def _sample(self, rows: int) -> Sequence[int]:
         """Which rows become events: the share asked for, thinned to what the limit per second leaves."""
@@ -208,22 +191,24 @@ class Capture:
                 log.exception("%d prediction events were lost", count)
                 self._outcomes["lost"].inc(count)
             with self._lock:
-                for _ in batch:
+                for offered in batch:
                     self._queue.popleft()
+                    self._text -= offered.text
                 self._queued -= count
         return True
 
-    def _batch(self) -> list[_Offered]:
-        """The oldest requests with 500 rows together, or one that has more."""
+    def _batch(self) -> list[Offered]:
+        """The oldest requests with 500 rows and 8 MiB of texts together, or one that has more."""
         with self._lock:  # an iterator over a deque dies of an append: after half a minute at 7,000 requests a second
             oldest = list(itertools.islice(self._queue, MAX_BATCH))
-        batch: list[_Offered] = []
-        count = 0
+        batch: list[Offered] = []
+        count = text = 0
         for offered in oldest:
-            if batch and count + len(offered.rows) > MAX_BATCH:
+            count += len(offered.rows)
+            text += offered.text
+            if batch and (count > MAX_BATCH or text > MAX_BATCH_TEXT):
                 break
             batch.append(offered)
-            count += len(offered.rows)
         return batch
 
     def _write_sketches(self, after_s: float) -> bool:

@@ -3,17 +3,20 @@
 import json
 import sys
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.serving.conftest import MODEL, ROW, Bench, rows, served, until
 from zebra_assets.errors import Unavailable
+from zebra_serving import capture as capture_module
 from zebra_serving.answer import predict
 from zebra_serving.budget import Budget
-from zebra_serving.capture import Capture, Recording
+from zebra_serving.capture import MAX_BATCH, Capture, Recording
 from zebra_serving.memory import FOLD_AT, MAX_FULL, MAX_OPEN, Memory
 from zebra_serving.metrics import Metrics
 from zebra_serving.rows import Rows
@@ -101,6 +104,84 @@ def test_a_full_queue_drops_and_counts_instead_of_waiting(answered: tuple) -> No
     assert bench.events.count(MODEL) == 12
     page = metrics.page()[0].decode()
     assert 'zebra_events_total{outcome="dropped"} 5.0' in page and 'zebra_events_total{outcome="captured"} 12.0' in page
+
+
+def test_wide_texts_fill_the_queue_long_before_its_rows_do(answered: tuple) -> None:  # type: ignore[type-arg]
+    bench, (version, five, scored) = answered
+    asked, back = threading.Event(), threading.Event()
+
+    def hangs() -> None:
+        asked.set()
+        assert back.wait(60)
+
+    def wide(kilobytes: int) -> Rows:
+        return Rows(five.schema, [(*five.values[0][:2], "x" * 1000 * kilobytes, *five.values[0][3:])])
+
+    metrics = Metrics()
+    capture = Capture(bench.events, metrics, Recording(share=1.0), reachable=hangs, flush_s=0.01, max_text=1_000_000)
+    capture.start()
+    capture._loop = 0  # large requests come from other threads
+    assert capture.offer(version, wide(90), scored, None) and asked.wait(30)
+    assert [bool(capture.offer(version, wide(90), scored, None)) for _ in range(60)] == [True] * 10 + [False] * 50
+    assert capture.offer(version, five, scored, None), "what is small still fits"
+    back.set()
+    until(lambda: bench.events.count(MODEL) == 16)
+    until(lambda: capture._queued == 0)
+    assert capture.offer(version, wide(900), scored, None) and not capture.offer(version, wide(2000), scored, None)
+    capture.stop()
+    assert {name: tally.value for name, tally in metrics.events.items()} == {"captured": 17, "sampled_out": 0, "dropped": 51, "lost": 0}
+
+
+def test_wide_texts_are_written_a_few_at_a_time(answered: tuple, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[type-arg]
+    bench, (version, five, scored) = answered
+    monkeypatch.setattr(capture_module, "MAX_BATCH_TEXT", 1000)
+    capture = Capture(bench.events, Metrics(), Recording(share=1.0))
+    for length in (400, 400, 400, 2000, 10):
+        capture.offer(version, Rows(five.schema, [(*five.values[0][:2], "x" * length, *five.values[0][3:])]), scored, None)
+    sizes = []
+    while batch := capture._batch():
+        sizes.append(len(batch))
+        for _ in batch:
+            capture._queue.popleft()
+    assert sizes == [2, 1, 1, 1]
+
+
+def test_a_quick_models_texts_are_looked_at_only_while_nobody_writes(answered: tuple) -> None:  # type: ignore[type-arg]
+    bench, (version, five, scored) = answered
+    back = threading.Event()
+    capture = Capture(bench.events, Metrics(), Recording(share=1.0), reachable=lambda: back.wait(60) and None)
+    capture.start()  # this thread is the event loop's now
+
+    def looked_at(requests: int) -> int:
+        for _ in range(requests):
+            capture.offer(version, five, scored, None)
+        return capture._text
+
+    assert looked_at(MAX_BATCH // 5) == 0 < looked_at(1) < looked_at(1)
+    before = capture._text
+    back.set()
+    until(lambda: capture._queued == 0)
+    assert before and capture._text == looked_at(1) == 0
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(looked_at, 1).result() > 0, "large requests come from other threads"
+    capture.stop()
+
+
+def test_what_waits_for_the_store_keeps_no_model_in_memory(answered: tuple) -> None:  # type: ignore[type-arg]
+    bench, (version, five, scored) = answered
+
+    class Model:
+        form, quick = "stub", True
+
+    model: Any = Model()
+    gone = weakref.ref(model)
+    capture = Capture(bench.events, Metrics(), Recording(share=1.0), sketches=bench.sketches)
+    capture.offer(replace(version, model=model), five, scored, None)
+    del model
+    assert gone() is None
+    capture.start()
+    capture.stop()
+    assert bench.events.count(MODEL) == sum(w.rows for w in bench.sketches.windows(MODEL)) == 5
 
 
 def test_requests_that_come_while_events_are_written_do_not_end_the_writing(answered: tuple) -> None:  # type: ignore[type-arg]

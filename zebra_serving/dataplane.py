@@ -104,7 +104,7 @@ class DataPlane:
     def close(self, wait: bool = True) -> None:
         """End the threads: let the running predictions end, and wait for that if asked to. The next request starts new ones."""
         self._batcher.close(10.0 if wait else 0.0)
-        self._apart.close(wait)
+        self._apart.close(10.0 if wait else 0.0)
 
     def _work(self, served: Served, read: Callable[[Served], Rows], write: Callable[[Answer], bytes], request_id: str | None) -> bytes:
         if (times := self._metrics.stages.due(request_id)) is not None:

@@ -9,6 +9,7 @@ Knows no protocol and no other model: doors and routes get here through the `Fle
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -41,6 +42,8 @@ from zebra_serving.staging import Staging
 
 log = logging.getLogger(__name__)
 
+# Seconds for what runs when the server stops: requests have had their grace by then, so nobody waits for its answer any more.
+CLOSE_S = 3.0
 ASLEEP = "The model is loaded with its first request."
 
 
@@ -201,13 +204,15 @@ class Deployment:
         self.plane.close(wait=False)
 
     def stop(self) -> None:
-        """Let the running predictions end and write what was captured."""
-        self.watch.stop()
-        self.loader.stop()
-        self.plane.close()
-        self.router.stop()
+        """Let the running predictions end, but not for long, and write what was captured before anything else is waited for."""
+        closing = threading.Thread(target=self.plane.close, name="close", daemon=True)
+        closing.start()
+        closing.join(CLOSE_S)
         if self._capturing:
             self.capture.stop()
+        self.watch.stop()
+        self.loader.stop()
+        self.router.stop()
 
     async def settled(self, patience_s: float) -> bool:
         """Wait until it is known what there is to serve, since the last `wake`; whether it is by now."""

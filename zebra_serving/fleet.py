@@ -72,11 +72,14 @@ class Fleet:
                 deployment.wake()
 
     def stop(self) -> None:
-        """Let the running predictions end and write what was captured."""
+        """Let the running predictions end and write what was captured; of all models together, so that none waits for another's."""
         if self._again is not None:
             self._again.cancel()
-        for deployment in self:
-            deployment.stop()
+        stopping = [threading.Thread(target=deployment.stop, name="stop", daemon=True) for deployment in self]
+        for thread in stopping:
+            thread.start()
+        for thread in stopping:
+            thread.join()
 
     def make_room(self) -> None:
         """Forget versions until the rest is within the budget, or nothing is left that may go."""

@@ -20,9 +20,10 @@ from zebra_assets.contracts.names import check_name
 from zebra_assets.errors import NotFound, Unavailable, UsageError, ZebraError, did_you_mean
 from zebra_assets.settings import Settings, load_settings
 from zebra_serving.endpoint import bind, url_of
+from zebra_serving.figures import figures_folder
 from zebra_serving.guard import check_bind
 from zebra_serving.herald import Herald
-from zebra_serving.supervisor import Supervisor, end_with_parent, figures_of
+from zebra_serving.supervisor import Supervisor, end_with_parent
 from zebra_serving.weight import share_heap
 
 # Seconds for requests in flight when the server is told to stop.
@@ -146,7 +147,8 @@ def _supervise(settings: Settings, options: argparse.Namespace, models: list[str
     command += ["--project", str(settings.project_dir), "--profile", settings.profile]
     herald = Herald(settings.home, models, options.alias, url)
     # What runs has its grace, and capture its own few seconds to write what waits.
-    return Supervisor(command, (host, port), count, figures_of(settings.home), herald, GRACE_S + 15).run()
+    with figures_folder(settings.home) as figures:
+        return Supervisor(command, (host, port), count, figures, herald, GRACE_S + 15).run()
 
 
 def _say(model: str, version: str | None) -> None:

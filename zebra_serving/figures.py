@@ -2,11 +2,15 @@
 
 Each worker writes what it has counted into files of its own below one folder of the server, twice a second, before it answers
 /metrics itself and once more when it ends; whoever answers adds all files up. So a page lacks at most half a second of the other
-workers. Counts of a worker that has died stay in; what it showed by gauges goes with it.
+workers. Counts of a worker that has died stay in; what it showed by gauges goes with it. The folder is its server's as long as that
+holds a lock in it, which goes with the process: in another container, a process id would say nothing.
 """
 
 import contextlib
+import fcntl
+import logging
 import math
+import secrets
 import shutil
 import threading
 from collections.abc import Iterator
@@ -19,7 +23,12 @@ from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from zebra_serving.files import locked
+
+log = logging.getLogger(__name__)
+
 INTERVAL_S = 0.5
+_ALIVE = "server.lock"
 _Values: Any = MmapedDict  # these two have no annotations
 _Merged: Any = MultiProcessCollector
 # The other gauges say the same in every worker, or something that its worst case describes.
@@ -37,8 +46,8 @@ class Figures:
 
     def __init__(self, folder: Path, name: str, own: Collector) -> None:
         self._folder, self._name, self._own = folder, name, own
-        self._files: dict[str, Any] = {}
-        self._lock, self._ended = threading.Lock(), threading.Event()
+        self._files: dict[str, tuple[Path, Any]] = {}
+        self._lock, self._ended, self._failed = threading.Lock(), threading.Event(), False
         self._thread = threading.Thread(target=self._run, name="figures", daemon=True)
 
     def start(self) -> None:
@@ -48,14 +57,15 @@ class Figures:
         """Write a last time."""
         self._ended.set()
         self._thread.join(5.0)
-        self.write()
-        for file in self._files.values():
+        self._try()
+        for _, file in self._files.values():
             file.close()
 
     def write(self) -> None:
         """Write what is counted by now."""
         gauges: dict[str, list[tuple[str, float]]] = {"livemax": [], "livesum": []}
         with self._lock:
+            self._folder.mkdir(parents=True, exist_ok=True)  # somebody may have tidied up
             for family in self._own.collect():
                 if family.type == "gauge":
                     gauges["livesum" if family.name in _ADDED_UP else "livemax"] += _values(family)
@@ -76,9 +86,13 @@ class Figures:
         raise AssertionError
 
     def _file(self, kind: str) -> Any:
+        """The counts so far are written again to a file that somebody took away."""
+        if kind in self._files and not self._files[kind][0].exists():
+            self._files.pop(kind)[1].close()
         if kind not in self._files:
-            self._files[kind] = _Values(str(self._folder / f"{kind}_{self._name}.db"))
-        return self._files[kind]
+            path = self._folder / f"{kind}_{self._name}.db"
+            self._files[kind] = path, _Values(str(path))
+        return self._files[kind][1]
 
     def _replace(self, mode: str, values: list[tuple[str, float]]) -> None:
         """Gauges are written anew: a version that no longer serves must not stay on the page."""
@@ -92,7 +106,45 @@ class Figures:
 
     def _run(self) -> None:
         while not self._ended.wait(INTERVAL_S):
+            self._try()
+
+    def _try(self) -> None:
+        try:
             self.write()
+        except Exception:  # a disk that is full now need not be the next time
+            if not self._failed:
+                log.exception("this worker's figures are not written")
+            self._failed = True
+        else:
+            self._failed = False
+
+
+@contextlib.contextmanager
+def figures_folder(home: Path) -> Iterator[Path]:
+    """A folder for this server's figures, gone afterwards; those that servers left which were killed go now."""
+    parent = home / "serving" / "figures"
+    with contextlib.ExitStack() as held:
+        with locked(home / "serving" / "figures.lock"):  # or one that is being made would look like one that was left
+            for left in parent.glob("*"):
+                if not _held(left):
+                    remove(left)
+            folder = parent / secrets.token_hex(6)
+            folder.mkdir(parents=True)
+            with contextlib.suppress(OSError):  # a file system without locks: there, `_held` takes every folder for another server's
+                fcntl.flock(held.enter_context((folder / _ALIVE).open("wb")), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held.callback(remove, folder)
+        yield folder
+
+
+def _held(folder: Path) -> bool:
+    try:
+        with (folder / _ALIVE).open("rb+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:  # held, or nobody knows
+        return True
+    return False
 
 
 def forget(folder: Path, name: str) -> None:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from zebra_serving.endpoint import bind
-from zebra_serving.figures import forget, remove
+from zebra_serving.figures import forget
 from zebra_serving.herald import Herald
 
 log = logging.getLogger("zebra_serving")
@@ -63,7 +63,6 @@ class Supervisor:
         """Until SIGTERM or SIGINT; 0 then, or the exit code of a worker that ended before it had ever served."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: self._stopping.set())
-        self._figures.mkdir(parents=True)
         try:
             while not self._stopping.wait(0.1):
                 for worker in self._workers:
@@ -71,7 +70,6 @@ class Supervisor:
         finally:
             self._stop()
             self._herald.gone()
-            remove(self._figures)
         return self._code
 
     def _tend(self, worker: Worker) -> None:
@@ -117,7 +115,7 @@ class Supervisor:
             self._stopping.set()
             return
         worker.deaths = 1 if time.monotonic() - worker.began > HEALTHY_S else worker.deaths + 1
-        pause = 0.0 if worker.deaths == 1 else min(0.5 * 2 ** (worker.deaths - 1), MAX_PAUSE_S)
+        pause = 0.0 if worker.deaths == 1 else min(0.5 * 2 ** min(worker.deaths - 1, 10), MAX_PAUSE_S)
         worker.start_at = time.monotonic() + pause
         log.error("a worker ended with %d and is started again%s", code, f" in {pause:g} s" if pause else "")
         if pause and worker.sock is not None:
@@ -139,25 +137,6 @@ class Supervisor:
         for worker in self._workers:
             if worker.sock is not None:
                 worker.sock.close()
-
-
-def figures_of(home: Path) -> Path:
-    """A folder for this server's figures; those of servers that have ended without taking theirs along go now."""
-    folder = home / "serving" / "figures"
-    for left in folder.glob("*"):
-        if not (left.name.isdigit() and _lives(int(left.name))):
-            remove(left)
-    return folder / str(os.getpid())
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return pid != os.getpid()  # a folder of this pid is an earlier process's
 
 
 def end_with_parent(stop: Callable[[], None]) -> None:

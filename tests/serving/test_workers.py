@@ -1,8 +1,14 @@
 """Several processes on one port: one server to everybody outside, whatever becomes of a worker."""
 
 import re
+import shutil
 import signal
+import subprocess
+import sys
+import time
 from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -10,8 +16,11 @@ import psutil
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from tests.serving.conftest import MODEL, ROW, Bench, note_of, until
-from zebra_serving.figures import Figures, forget
+from tests.serving.conftest import MODEL, REPO, ROW, Bench, note_of, until
+from zebra_serving import figures
+from zebra_serving.figures import Figures, figures_folder, forget
+from zebra_serving.herald import Herald
+from zebra_serving.supervisor import MAX_PAUSE_S, Supervisor, Worker
 
 
 def value(page: str, series: str) -> float:
@@ -124,3 +133,57 @@ def test_figures_of_workers_add_up_and_gauges_of_the_dead_go(tmp_path: Any, coun
     assert 'g{version="1"}' not in page and value(page, 'c_total{kind="a"}') == 4
     one.write()
     assert 'version="1"' not in two.page()[0].decode()
+
+
+def test_figures_that_somebody_takes_away_are_written_again(tmp_path: Any, counted: Any) -> None:
+    registry, counter, gauge, _ = counted
+    counter.labels("a").inc(2)
+    gauge.labels("1").set(1)
+    one = Figures(tmp_path / "server", "one", registry)
+    for taken in (lambda: shutil.rmtree(tmp_path / "server"), lambda: (tmp_path / "server" / "counter_one.db").unlink()):
+        one.write()
+        taken()
+        page = one.page()[0].decode()
+        assert value(page, 'c_total{kind="a"}') == 2 and value(page, 'g{version="1"}') == 1
+
+
+def test_figures_go_on_after_a_write_that_failed(tmp_path: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Counts:
+        asked = 0
+
+        def collect(self) -> list[Any]:
+            self.asked += 1
+            if self.asked in (1, 2):
+                raise OSError(28, "No space left on device")
+            return []
+
+    monkeypatch.setattr(figures, "INTERVAL_S", 0.001)
+    counts = Counts()
+    one = Figures(tmp_path, "one", counts)
+    one.start()
+    until(lambda: counts.asked > 5)
+    one.stop()
+    assert caplog.text.count("are not written") == 1, "said once"
+
+
+def test_a_servers_figures_are_left_alone_by_others_until_it_is_gone(tmp_path: Any) -> None:
+    code = f"import pathlib, sys; from zebra_serving.figures import figures_folder as f; x = f(pathlib.Path({str(tmp_path)!r}))"
+    code += "; print(x.__enter__(), flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", code], cwd=REPO, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        theirs = Path(other.stdout.readline().strip())
+        (theirs.parent / "77").mkdir()  # as servers named theirs once
+        with figures_folder(tmp_path) as ours:
+            assert ours != theirs and theirs.is_dir() and {*theirs.parent.iterdir()} == {ours, theirs}
+        other.kill()
+        other.wait()
+    with figures_folder(tmp_path) as ours:
+        assert {*theirs.parent.iterdir()} == {ours}
+    assert not [*theirs.parent.iterdir()]
+
+
+def test_a_worker_that_died_two_thousand_times_is_still_started_again(tmp_path: Any) -> None:
+    supervisor = Supervisor([], ("127.0.0.1", 0), 0, tmp_path, Herald(tmp_path, [MODEL], "prod", ""), 0.0)
+    worker = Worker(None, SimpleNamespace(stdin=None), settled=True, began=time.monotonic(), deaths=2000)  # type: ignore[arg-type]
+    supervisor._bury(worker, -9)
+    assert worker.process is None and 0 < worker.start_at - time.monotonic() <= MAX_PAUSE_S

@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import random
 import shutil
 import threading
 import time
@@ -20,6 +21,7 @@ from tests.serving.conftest import MODEL, ROW, Bench, Shelf, until
 from tests.serving.hostile import CORPUS, SELF_TESTED, SLOW, Make
 from tests.serving.own_code import approve
 from zebra_assets.adapters.model_files import load_model, model_digest
+from zebra_assets.contracts.model_folder import NOT_COUNTED, check_bytes
 from zebra_assets.errors import Refused
 
 DIGEST = "0" * 64
@@ -62,6 +64,25 @@ def test_a_hostile_folder_is_refused_where_it_would_be_registered_and_evaluated(
     with pytest.raises(Refused) as refused:
         load_model(folder, digest_of(folder))
     assert refused.value.fix and not canary.exists() and time.monotonic() - began < 30
+
+
+def test_each_of_a_thousand_flipped_bits_is_noticed(shelf: Shelf, tmp_path: Path) -> None:
+    """After the gate has pinned the digest: what the workshop asks of a folder before it opens anything."""
+    folder, chance = tmp_path / "model", random.Random(1000)
+    shutil.copytree(shelf.folders["1"], folder)
+    digest = model_digest(folder)
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.stat().st_size and path.name != NOT_COUNTED]
+    check_bytes(folder, digest)
+    for _ in range(1000):
+        path = chance.choice(files)
+        good = path.read_bytes()
+        bad = bytearray(good)
+        bad[chance.randrange(len(bad))] ^= 1 << chance.randrange(8)
+        path.write_bytes(bad)
+        with pytest.raises(Refused, match="bytes were changed"):
+            check_bytes(folder, digest)
+        path.write_bytes(good)
+    check_bytes(folder, digest)
 
 
 class Strangers:

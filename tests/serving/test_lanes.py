@@ -132,6 +132,7 @@ def test_a_door_writes_nothing_for_a_version_that_was_left(bench: Bench, go: thr
         return write(answer)
 
     monkeypatch.setattr("zebra_serving.doors.native._write", note)
+    before = lanes()
     put(bench, candidate(bench, weight=1.0))
     with routed(bench) as (app, client):
         capture = app.fleet.default.capture
@@ -148,7 +149,7 @@ def test_a_door_writes_nothing_for_a_version_that_was_left(bench: Bench, go: thr
         go.set()
         assert recorded.wait(60)
         put(bench, kind="stop")
-        until(lambda: not lanes())  # the lane has done whatever it would
+        until(lambda: not lanes() - before)  # the lane has done whatever it would
     assert written == ["1"]
 
 
@@ -190,7 +191,8 @@ def test_a_lane_stays_with_its_candidate_and_ends_when_that_departs(bench: Bench
         models[0]._go = go
         last = pool.submit(ask, client, **{FORCE: "candidate"})
         until(lambda: models[0].asked == 2)
-        assert lanes() - champions - before == threads
+        threads, first = lanes() - champions - before, threads
+        assert threads == first if lane == "batcher" else threads > first, "a pool's second thread comes with its second request"
         put(bench, kind="stop")
         until(lambda: set() in kept)
         assert app.fleet.default.plane.waiting == 1, "a request in a lane that was closed keeps the model awake still"

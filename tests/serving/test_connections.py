@@ -26,21 +26,17 @@ def dial(client: httpx.Client) -> socket.socket:
     return socket.create_connection((place.hostname, place.port), timeout=30)
 
 
-def test_a_head_without_end_is_cut_off(client: httpx.Client) -> None:
+@pytest.mark.parametrize(
+    "before",
+    [
+        pytest.param(b"GET /health HTTP/1.1\r\nhost: localhost\r\n", id="head"),
+        # Of somebody without a token, too: the answer is out before the body ends, and what follows would be kept until it does.
+        pytest.param(b"POST /predict HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n", id="trailers"),
+    ],
+)
+def test_headers_without_end_are_cut_off(client: httpx.Client, before: bytes) -> None:
     with dial(client) as line:
-        line.sendall(b"GET /health HTTP/1.1\r\nhost: localhost\r\n")
-        sent = 0
-        with pytest.raises(OSError):
-            while sent < 50_000_000:
-                sent += line.send(b"x-more: " + b"a" * 8000 + b"\r\n")
-        assert sent < 5_000_000
-    assert client.get("/health").status_code == 200
-
-
-def test_trailers_without_end_are_cut_off(client: httpx.Client) -> None:
-    """Of somebody without a token, too: the answer is out before the body ends, and what follows would be kept until it does."""
-    with dial(client) as line:
-        line.sendall(b"POST /predict HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n")
+        line.sendall(before)
         sent = 0
         with pytest.raises(OSError):
             while sent < 50_000_000:

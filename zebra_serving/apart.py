@@ -48,8 +48,8 @@ class Apart:
         Raises:
             Overloaded: too many wait already, or ``work`` was not done within ``patience_s``; not begun then, it never is.
         """
-        if self.waiting >= self._max:
-            raise overloaded(self.waiting)
+        if (waiting := max(self.waiting, self._queue.qsize())) >= self._max:  # as in `Batcher.answer`
+            raise overloaded(waiting)
         if len(self._threads) < self._workers:  # one with each request until there are all
             self._threads.append(threading.Thread(target=_run, args=(self._queue,), name="predict", daemon=True))
             self._threads[-1].start()

@@ -65,8 +65,9 @@ class Batcher:
         Raises:
             Overloaded: too many wait already, or this one waited longer than ``patience_s``.
         """
-        if self.waiting >= self._max:
-            raise overloaded(self.waiting)
+        # Who has gone waits no more, but its place in the queue, and its body, go when the worker gets there: never, of a model that hangs.
+        if (waiting := max(self.waiting, self._queue.qsize())) >= self._max:
+            raise overloaded(waiting)
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="predict", daemon=True)
             self._thread.start()

@@ -87,6 +87,25 @@ def test_an_error_is_the_answer_and_who_has_gone_is_not_worked_for() -> None:
     assert done == b"done" and isinstance(late, Overloaded) and isinstance(full, Overloaded) and isinstance(wrong, ZeroDivisionError)
 
 
+def test_work_that_nobody_waits_for_any_more_piles_up_to_a_bound() -> None:
+    async def run() -> list[Any]:
+        apart, stuck = Apart(1, max_waiting=3), Work()
+        first = asyncio.ensure_future(asked(apart, stuck))
+        await begun(stuck)
+        found = [await asked(apart, lambda: b"late", patience_s=0.01) for _ in range(7)]
+        assert apart._queue.qsize() == 3
+        stuck.go.set()
+        found.append(await first)
+        while apart._queue.qsize():
+            await asyncio.sleep(0.005)
+        found.append(await asked(apart, lambda: b"on time"))
+        apart.close()
+        return found
+
+    *found, first, last = asyncio.run(run())
+    assert all("3 requests are waiting" in str(f) for f in found[3:]) and (first, last) == (b"done", b"on time")
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_nothing_is_kept_of_a_request_that_is_over(fails: bool) -> None:
     async def run() -> None:

@@ -178,6 +178,27 @@ def test_a_request_that_waited_too_long_is_refused_and_not_predicted(parts: Any)
     assert sum(slow.calls) == 1
 
 
+def test_requests_to_a_model_that_hangs_pile_up_to_a_bound_though_nobody_waits_for_them_any_more(parts: Any, bench: Bench) -> None:
+    served, slow, _, metrics = parts
+    batcher = Batcher(Capture(bench.events, metrics), metrics, max_waiting=3)
+
+    async def run() -> list[Any]:
+        first = asyncio.ensure_future(ask(batcher, served, 0))
+        while not slow.calls:
+            await asyncio.sleep(0.005)
+        found = [await ask(batcher, served, t, patience_s=0.01) for t in range(1, 8)]
+        assert batcher._queue.qsize() == 3
+        slow.go.set()
+        found.append(await first)
+        while batcher._queue.qsize():
+            await asyncio.sleep(0.005)
+        return [*found, await ask(batcher, served, 9)]
+
+    *found, first, last = asyncio.run(run())
+    assert [str(f) for f in found if isinstance(f, Overloaded) and "3 requests are waiting" in str(f)] == [str(f) for f in found[3:]]
+    assert isinstance(first, bytes) and isinstance(last, bytes)
+
+
 def test_a_slow_model_behind_the_server_answers_sixteen_at_once_and_swaps(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     from concurrent.futures import ThreadPoolExecutor
 

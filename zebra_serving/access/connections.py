@@ -16,7 +16,7 @@ HEAD_S, REST_S, BODY_S = 10.0, 30.0, 300.0
 LOOK_S = 1.0
 # Connections and requests at once; what more of them ask is refused. Below the 1,024 files that a process may open by default.
 MOST = 900
-# Set in the scope of a request that came beyond that. `app` refuses it: in JSON, counted and logged like every other.
+# Set in the scope of a request that came beyond that. `guard` refuses it: in JSON, counted and logged like every other.
 CROWDED = "zebra.crowded"
 
 _SLOW = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"

@@ -425,7 +425,7 @@ def test_a_read_that_breaks_off_is_begun_again(weed: str, tmp_path: Path) -> Non
 
 def test_an_answer_that_something_is_absent_may_break_off_too(moto: str, tmp_path: Path) -> None:
     """botocore reads the text of a 404 outside its own retries, and lets urllib3's error out."""
-    with FaultProxy(moto, share=0.5, seed=3, faults=("cut short",), methods="GET") as proxy:
+    with FaultProxy(moto, share=0.5, seed=3, faults=("cut short",), only="GET ") as proxy:
         store = open_store("s3://lake/none", cache=tmp_path, endpoint_url=proxy.endpoint)
         for _ in range(10):
             with contextlib.suppress(Unavailable):

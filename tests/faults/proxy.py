@@ -2,6 +2,7 @@
 
 import http.client
 import random
+import re
 import socket
 import struct
 import threading
@@ -18,11 +19,11 @@ class FaultProxy:
 
     500: answered by the proxy, the server never hears of it. reset: the connection breaks before the server hears of it.
     lost reply: the server does its work, and the connection breaks instead of answering. slow: half a second late. cut short:
-    the connection breaks in the middle of the answer's body. ``methods``: harm only these, such as "PUT POST".
+    the connection breaks in the middle of the answer's body. ``only``: a pattern of the calls to harm, such as "PUT .*/blobs/".
     """
 
-    def __init__(self, target: str, *, share: float, seed: int = 1, faults: tuple[str, ...] = FAULTS, methods: str = "") -> None:
-        self.share, self.faults, self.methods = share, faults, methods
+    def __init__(self, target: str, *, share: float, seed: int = 1, faults: tuple[str, ...] = FAULTS, only: str = "") -> None:
+        self.share, self.faults, self.only = share, faults, re.compile(only)
         self.calls, self.harmed = 0, Counter[str]()
         self._chance, self._lock = random.Random(seed), threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler(target.removeprefix("http://")))
@@ -41,7 +42,7 @@ class FaultProxy:
         """What happens to this call."""
         with self._lock:
             self.calls += 1
-            struck = self._chance.random() < self.share and (not self.methods or method in self.methods.split())
+            struck = self._chance.random() < self.share and self.only.match(f"{method} {path}")
             fault = self._chance.choice(self.faults) if struck else None
             if fault:
                 self.harmed[fault] += 1

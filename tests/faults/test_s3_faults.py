@@ -103,9 +103,9 @@ def test_a_store_that_fires_and_forgets_is_caught(weed: str, tmp_path: Path) -> 
     def naive(prefix: str, endpoint: str, cache: Path) -> Any:
         return FireAndForget("lake", prefix, cache=cache, endpoint_url=endpoint)
 
-    # Writes that never arrive, and so many of them that 24 to 30 objects are missed (three storms). With every kind of fault
-    # and a share of 0.3 it was 2 to 8, since most of those harm nothing that one sends again, and now and then none.
-    acknowledged, _, _, prefix = storm(tmp_path, weed, 12, naive, share=0.7, faults=("500", "reset"), methods="PUT")
+    # Only the writes that the bug forgets are harmed: 24 to 36 objects are missed (five storms), and no ingest has to be run
+    # again. With all writes harmed, now and then one was not acknowledged in twelve runs: a red test about nothing but luck.
+    acknowledged, _, _, prefix = storm(tmp_path, weed, 12, naive, share=0.5, faults=("500", "reset"), only="PUT .*/blobs/")
     reader = honest(prefix, weed, tmp_path / "fresh-cache")
     listed = {m.id for m in ManifestFolder(tmp_path / "reader", reader).list()}
     assert wrongs(reader, tmp_path / "reader") or listed != acknowledged

@@ -20,7 +20,7 @@ from benchmarks.serving.window import ask
 
 RATE = 400
 # Threads that wait for work, which py-spy takes for busy.
-IDLE = frozenset({"_worker"})
+IDLE = frozenset({"_worker", "preparing.py: _run"})
 
 
 @dataclass(frozen=True)

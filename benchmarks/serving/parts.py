@@ -12,11 +12,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.serving import bodies
 from benchmarks.serving.stage import Staged
 from benchmarks.serving.venvs import ROOT
+
+if TYPE_CHECKING:
+    from zebra_assets.adapters.model_files import LoadedModel
+    from zebra_serving.compile.workshop import Made
 
 # In the order of a server's start; what an earlier one brought along is not counted again.
 IMPORTS = (
@@ -45,26 +49,29 @@ print(json.dumps(found))
 def page(project: Path, models: dict[str, Staged]) -> str:
     """The tables, as Markdown."""
     lines = ["# What the parts cost", "", "Each alone, in one thread of one process: the least of nine means.", ""]
+    from zebra_assets.adapters.model_files import load_model
+    from zebra_serving.compile.workshop import Workshop
+
     for model in models.values():
-        lines += _table(f"{model.name}: 1,000 rows, compiled", ("part", "us"), bulk(project, model))
-        lines += _table(f"{model.name}: not compiled", ("part", "1 row, us", "16 rows, us", "64 rows, us"), uncompiled(model))
+        made = Workshop(project / ".zebraops" / "serving" / "compiled").open(model.folder, model.digest)
+        lines += _table(f"{model.name}: 1,000 rows, compiled", ("part", "us"), bulk(made, model.records(1000)))
+        parts = uncompiled(load_model(model.folder, model.digest), model.rows)
+        lines += _table(f"{model.name}: not compiled", ("part", "1 row, us", "16 rows, us", "64 rows, us"), parts)
     lines += _table("A server's start", ("import", "ms", "MB"), growth())
     return "\n".join(lines)
 
 
-def bulk(project: Path, model: Staged) -> list[tuple[Any, ...]]:
-    """(part, microseconds) of 1,000 rows through the compiled form."""
+def bulk(made: "Made", records: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    """(part, microseconds) of these rows through the compiled form."""
     from zebra_serving.compile.runtime import answers, arrays
-    from zebra_serving.compile.workshop import Workshop
     from zebra_serving.doors import arrow
 
-    made = Workshop(project / ".zebraops" / "serving" / "compiled").open(model.folder, model.digest)
     form: Any = made.model
     served: Any = SimpleNamespace(schema=made.schema)
-    said, sent = bodies.native(model.records(1000)), bodies.arrow(model.records(1000))
+    said, sent = bodies.native(records), bodies.arrow(records)
     rows, columns = made.schema.decode(said), arrow.read(served, sent, arrow.STREAM)
     matrix = form._encode(rows)
-    found, classes, positive = form._run(matrix), form._classes, form._positive
+    found, classes, positive = form._run(matrix), form.classes, form._positive
     return [
         ("JSON: decode and check", _us(lambda: made.schema.decode(said))),
         ("JSON: encode", _us(lambda: form._encode(rows))),
@@ -76,16 +83,14 @@ def bulk(project: Path, model: Staged) -> list[tuple[Any, ...]]:
     ]
 
 
-def uncompiled(model: Staged) -> list[tuple[Any, ...]]:
-    """(part, microseconds for 1, 16 and 64 rows) of the estimator on a DataFrame."""
-    from zebra_assets.adapters.model_files import load_model
+def uncompiled(loaded: "LoadedModel", records: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    """(part, microseconds for 1, 16 and 64 of these rows) of the estimator on a DataFrame."""
     from zebra_serving.schema import RowSchema
 
-    loaded = load_model(model.folder, model.digest)
     schema, estimator = RowSchema(loaded.features), loaded.estimator
     found: dict[str, list[float]] = {}
     for count in (1, 16, 64):
-        rows = schema.convert(model.records(count))
+        rows = schema.convert(records[:count])
         frame = loaded.rows(rows.table())
         ready = estimator[:-1].transform(frame)
         parts = {

@@ -1,6 +1,6 @@
 """One model behind many servers, per second of the server's CPU: ours, its peers, and the limit.
 
-    python benchmarks/serving/run.py [--quick] [--rounds 3] [--only ours,mlflow] [--profile] [--report]
+    python benchmarks/serving/run.py [--quick] [--rounds 5] [--only ours,mlflow] [--profile] [--report]
 
 Servers are pinned to core 0 and the load to core 1. All servers of a model are up at once and every round asks all of them case by
 case, so that what is compared ran within the same minute. Ours run with validation, metrics and capture on; `ours, not compiled` is our
@@ -38,7 +38,7 @@ SECONDS = {LONE: 2, SIXTEEN: 2, MANY: 2, BULK: 1, ARROW: 1}
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="one round of windows of a second: shows that it runs, not how fast it is")
     parser.add_argument("--only", default="", help="names of servers, comma-separated, each as far as it is unique; mlflow is always in")
     parser.add_argument("--models", default="", help="logistic or tabular-churn; default both")

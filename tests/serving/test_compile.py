@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from benchmarks.serving import parts
 from tests.serving.conftest import COLUMNS, MODEL, ROW, Bench, flip, rows
 from zebra_assets.adapters.mlflow_alias import AliasReader
 from zebra_assets.adapters.model_files import LoadedModel, load_model, model_digest
@@ -239,6 +240,13 @@ def test_infinity_is_refused_where_a_step_of_the_pipeline_refuses_it(shop: Shop)
     for name in ("filled boosted", "logistic"):
         with pytest.raises(InputInvalid, match="too large"):
             shop.get(name)[1].model.predict(row)
+
+
+def test_the_profile_of_the_benchmark_finds_the_parts_of_both_forms(shop: Shop) -> None:
+    loaded, made, _ = shop.get("filled boosted")
+    asked = [{**row, "monthly": 70.5} for row in rows(64)]
+    for found in (parts.bulk(made, asked), parts.uncompiled(loaded, asked)):
+        assert len(found) >= 5 and all(took > 0 for _, *each in found for took in each)
 
 
 def test_the_child_compiles_once_and_damage_is_compiled_away(shop: Shop, tmp_path: Path) -> None:

@@ -91,6 +91,11 @@ class Life:
         until(lambda: self.asked.versions.total() - before.total() >= 2 * self.seconds)
         assert set(self.asked.versions.copy() - before) == {serving} and self.asked.wrong == []
 
+    def recorded(self) -> None:
+        """Wait until something became of every event so far: with two outages on end, the second would find the queue full."""
+        rows = ROWS * self.asked.versions.total()
+        until(lambda: outcomes(self.client).total() >= rows, RETURN_S)
+
     def killed_ledger(self, ledger: Cluster, then: str) -> None:
         ledger.kill()
         until(lambda: self.ready()["stale_since"])
@@ -99,6 +104,7 @@ class Life:
         ledger.start()
         self.bench.promote(then)
         self.takes(then)
+        self.recorded()
 
     def frozen_ledger(self, ledger: Cluster, then: str) -> None:
         ledger.freeze()
@@ -132,18 +138,20 @@ def life(bench: Bench, seconds: float) -> Iterator[Life]:
         with httpx.Client(base_url=line.split()[-1], timeout=30) as client:
             with crowd(bench, str(client.base_url), PEOPLE, PAUSE_S) as asked:
                 until(lambda: asked.versions.total() > 4)
-                yield Life(bench, client, asked, seconds)
-            said = until(lambda: accounted(client, asked), RETURN_S)
+                it = Life(bench, client, asked, seconds)
+                yield it
+            it.recorded()
+            said = outcomes(client)
     assert asked.wrong == []
     assert said["lost"] == 0 and (said["dropped"] == 0 or seconds * PEOPLE * ROWS / PAUSE_S > MAX_QUEUED), said
+    assert said.total() == ROWS * asked.versions.total()
     assert said["captured"] == len(asked.events) == bench.events.count(MODEL)
 
 
-def accounted(client: httpx.Client, asked: Asked) -> Counter[str] | None:
-    """What became of the rows' events, once something has become of all."""
+def outcomes(client: httpx.Client) -> Counter[str]:
+    """What became of the rows' events so far."""
     found = re.findall(r'^zebra_events_total\{outcome="(\w+)"\} (\S+)$', client.get("/metrics").text, re.MULTILINE)
-    said = Counter({outcome: int(float(count)) for outcome, count in found})
-    return said if said.total() == ROWS * asked.versions.total() else None
+    return Counter({outcome: int(float(count)) for outcome, count in found})
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Composition root of the server: which real adapters, which doors, what starts and stops with the process.
 
 `create_app` gives one ASGI application: a thin front (host, token, request id, metrics, problems as JSON) with the doors
-on one side and the FastAPI control routes on the other. Called by `__main__` and by tests; the only room here that
+on one side and the FastAPI control routes on the other. Called by `launch` and by tests; the only room here that
 chooses adapters.
 """
 

@@ -3,7 +3,7 @@
 Each worker has a listening socket of its own on the same address (SO_REUSEPORT: the kernel shares connections out by their
 source), which this process holds open as well: a connection that comes while a worker is restarted waits for the next one. A
 worker that keeps dying is given pauses of up to 30 s, and its socket is closed for as long, so that nobody waits for it.
-Workers follow the ledger themselves; this process imports no web server and touches no model. Called by `__main__`.
+Workers follow the ledger themselves; this process imports no web server and touches no model. Called by `launch`.
 """
 
 import json

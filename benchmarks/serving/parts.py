@@ -48,10 +48,10 @@ print(json.dumps(found))
 
 def page(project: Path, models: dict[str, Staged]) -> str:
     """The tables, as Markdown."""
-    lines = ["# What the parts cost", "", "Each alone, in one thread of one process: the least of nine means.", ""]
     from zebra_assets.adapters.model_files import load_model
     from zebra_serving.compile.workshop import Workshop
 
+    lines = ["# What the parts cost", "", "Each alone, in one thread of one process: the least of nine means.", ""]
     for model in models.values():
         made = Workshop(project / ".zebraops" / "serving" / "compiled").open(model.folder, model.digest)
         lines += _table(f"{model.name}: 1,000 rows, compiled", ("part", "us"), bulk(made, model.records(1000)))
